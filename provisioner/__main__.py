@@ -1,0 +1,6 @@
+"""The ``nsprov`` command."""
+
+from provisioner.cli import main
+
+if __name__ == "__main__":
+    main()

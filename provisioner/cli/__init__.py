@@ -1,0 +1,90 @@
+"""The typer app: one file per group of commands. Parses and prints; decides nothing.
+
+Nobody imports this package. Each command imports what it needs when it runs, so that ``nsprov --help``
+stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import tempfile
+import traceback
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from provisioner import __version__
+
+if TYPE_CHECKING:
+    from provisioner.errors import NsprovError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="nsprov",
+    help="Isolated workloads on Linux hosts, from an inventory and a set of roles.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+#: The modules that add commands, in the order that --help shows them.
+_COMMANDS = ("apply", "verify", "rehearse", "inventory", "sandbox", "explain", "doctor")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nsprov {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Isolated workloads on Linux hosts, from an inventory and a set of roles."""
+
+
+for _name in _COMMANDS:
+    if importlib.util.find_spec(f"provisioner.cli.{_name}") is not None:
+        importlib.import_module(f"provisioner.cli.{_name}").add_to(app)
+
+
+def main() -> None:
+    """Run the command line. Every error ends in one clear message and the exit code of its kind."""
+    from provisioner.errors import NsprovError
+
+    try:
+        app(standalone_mode=True)
+    except NsprovError as error:
+        _print_error(error)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception:
+        descriptor, path = tempfile.mkstemp(prefix="nsprov-crash-", suffix=".txt")
+        with os.fdopen(descriptor, "w") as report:
+            report.write(f"nsprov {__version__}, Python {sys.version}\n{sys.argv}\n\n{traceback.format_exc()}")
+        reason = traceback.format_exc().strip().splitlines()[-1]
+        typer.echo(f"nsprov: a defect in nsprov itself: {reason}\n    the full report: {path}", err=True)
+        sys.exit(70)
+
+
+def _print_error(error: NsprovError) -> None:
+    from provisioner.errors import ConfigError
+
+    if isinstance(error, ConfigError):
+        for problem in error.problems:
+            typer.echo(str(problem), err=True)
+        count = len(error.problems)
+        typer.echo(f"nsprov: {count} problem{'s' if count != 1 else ''}; nothing was touched", err=True)
+    else:
+        typer.echo(f"nsprov: {error}", err=True)

@@ -1,0 +1,1 @@
+"""Loads inventories, variables, roles and templates into a desired graph. Pure: never imports ``host``."""

@@ -1,0 +1,302 @@
+"""YAML in which every value knows the file, line and column it was written at.
+
+Owns the located values (``Map``, ``Seq``, ``Str``) and the loader that makes them. A mapping and a
+sequence are plain ``dict`` and ``list`` to everybody else; a string is a plain ``str``. Numbers,
+booleans and null cannot carry a position themselves, so their container does it for them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from provisioner.errors import ConfigError, Problem, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["MAX_BYTES", "Map", "Seq", "Str", "load_yaml", "load_yaml_text", "read_text", "source_of"]
+
+#: No file of a configuration comes near this; what does is a mistake (a disk image, a dump).
+MAX_BYTES = 16 * 1024 * 1024
+#: A document nested deeper than this is a mistake, and would exhaust the interpreter's stack.
+MAX_DEPTH = 100
+#: Aliases may share nodes, but not blow up: what all of them expand to is bounded.
+MAX_EXPANDED = 2_000_000
+
+
+class Str(str):
+    """A string that knows where it was written."""
+
+    __slots__ = ("source",)
+    source: Source | None
+
+    def __new__(cls, value: str, source: Source | None = None) -> Str:
+        made = super().__new__(cls, value)
+        made.source = source
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Str, (str(self), self.source))
+
+
+class Map(dict[str, Any]):
+    """A mapping that knows where it, each key and each value was written."""
+
+    __slots__ = ("keys_at", "source", "values_at")
+
+    def __init__(
+        self,
+        items: Any = (),
+        source: Source | None = None,
+        values_at: dict[str, Source] | None = None,
+        keys_at: dict[str, Source] | None = None,
+    ) -> None:
+        super().__init__(items)
+        self.source = source
+        self.values_at: dict[str, Source] = values_at if values_at is not None else {}
+        self.keys_at: dict[str, Source] = keys_at if keys_at is not None else {}
+
+    def at(self, key: str) -> Source | None:
+        """Where the value of this key was written (or the key, or the mapping)."""
+        return self.values_at.get(key) or self.keys_at.get(key) or self.source
+
+    def key_at(self, key: str) -> Source | None:
+        """Where this key was written."""
+        return self.keys_at.get(key) or self.source
+
+    def put(self, key: str, value: Any, source: Source | None, key_source: Source | None = None) -> None:
+        """Set a value and its position together."""
+        self[key] = value
+        if source is not None:
+            self.values_at[key] = source
+            self.keys_at[key] = key_source or source
+
+    def copy(self) -> Map:
+        return Map(self, self.source, dict(self.values_at), dict(self.keys_at))
+
+
+class Seq(list[Any]):
+    """A sequence that knows where it and each item was written."""
+
+    __slots__ = ("items_at", "source")
+
+    def __init__(self, items: Any = (), source: Source | None = None, items_at: Any = ()) -> None:
+        super().__init__(items)
+        self.source = source
+        self.items_at: list[Source | None] = list(items_at)
+
+    def at(self, index: int) -> Source | None:
+        if 0 <= index < len(self.items_at):
+            return self.items_at[index] or self.source
+        return self.source
+
+
+def source_of(value: Any) -> Source | None:
+    """Where a located value was written; None for numbers, booleans and values made at run time."""
+    return getattr(value, "source", None)
+
+
+def read_text(path: Path) -> str:
+    """The text of a configuration file.
+
+    Raises:
+        ConfigError: it is missing, unreadable, a folder, a device, larger than ``MAX_BYTES``, or not UTF-8.
+    """
+    where = Source(str(path))
+    try:
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "is missing"
+            raise ConfigError(Problem(f"the file {what}", where))
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ConfigError(
+                Problem(
+                    f"the file has {size} bytes, more than the {MAX_BYTES} that a configuration file may have",
+                    where,
+                    "keep data out of the configuration, or split the file",
+                )
+            )
+        data = path.read_bytes()
+    except OSError as error:  # a loop of links, no permission
+        raise ConfigError(Problem(f"cannot be read: {error.strerror}", where)) from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
+        raise ConfigError(
+            Problem("the file is not UTF-8 text", Source(str(path), line, column), "is it a binary file?")
+        ) from None
+
+
+def load_yaml(path: Path) -> Any:
+    """The one document of a YAML file, in located values; None for an empty file."""
+    return load_yaml_text(read_text(path), str(path))
+
+
+def load_yaml_text(text: str, file: str, *, line_offset: int = 0) -> Any:
+    """The one document of a YAML text, in located values.
+
+    ``file`` is the name that errors carry. Raises ConfigError with the line and column of what is wrong:
+    syntax, a key that stands twice in one mapping, an unknown tag, aliases that explode.
+    """
+    try:
+        loader = _CLoader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        column = error.position - (text.rfind("\n", 0, error.position) + 1) + 1
+        raise ConfigError(
+            Problem(
+                f"the character U+{ord(str(error.character)[0]) if isinstance(error.character, str) else error.character:04X}"
+                " is not allowed in YAML",
+                Source(file, line, column),
+                "is it a binary file?",
+            )
+        ) from None
+    try:
+        node = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(_syntax_problem(error, file, line_offset, text)) from None
+    except yaml.reader.ReaderError as error:
+        raise ConfigError(Problem(f"not valid YAML: {error.reason}", Source(file), "is it a binary file?")) from None
+    except RecursionError:
+        raise ConfigError(Problem("the document is nested too deeply", Source(file))) from None
+    finally:
+        loader.dispose()
+    if node is None:
+        return None
+    build = _Builder(file, line_offset)
+    value = build.value(node, 0)
+    if build.problems:
+        raise ConfigError(build.problems)
+    return value
+
+
+_CLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError, file: str, offset: int, text: str) -> Problem:
+    mark = error.problem_mark or error.context_mark
+    source = Source(file, mark.line + 1 + offset, mark.column + 1) if mark else Source(file)
+    message = f"not valid YAML: {error.problem or error.context or error}"
+    if error.context and error.problem:
+        message += f" ({error.context})"
+    hint = None
+    lines = text.splitlines()
+    line = lines[mark.line] if mark and mark.line < len(lines) else ""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        hint = "YAML is indented with spaces, not tabs"
+    elif "{{" in line and "'{{" not in line and '"{{' not in line:
+        hint = 'a value that starts with a template must be quoted: "{{ … }}"'
+    return Problem(message, source, hint)
+
+
+class _Builder:
+    """Turns YAML nodes into located values, gathering what is wrong on the way."""
+
+    def __init__(self, file: str, line_offset: int) -> None:
+        self.file = file
+        self.line_offset = line_offset
+        self.problems: list[Problem] = []
+        self._scalars = yaml.SafeLoader("")
+        self._built = 0
+        self._open: set[int] = set()
+
+    def source(self, node: Any) -> Source:
+        mark = node.start_mark
+        return Source(self.file, mark.line + 1 + self.line_offset, mark.column + 1)
+
+    def value(self, node: Any, depth: int) -> Any:
+        self._built += 1
+        source = self.source(node)
+        if self._built > MAX_EXPANDED:
+            raise ConfigError(Problem("the aliases of this document expand to too many values", source))
+        if depth > MAX_DEPTH:
+            raise ConfigError(Problem("the document is nested too deeply", source))
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, source)
+        if id(node) in self._open:
+            raise ConfigError(Problem("an alias that contains itself", source))
+        self._open.add(id(node))
+        try:
+            if isinstance(node, yaml.SequenceNode):
+                if node.tag != "tag:yaml.org,2002:seq":
+                    self._unknown_tag(node, source)
+                items = [self.value(item, depth + 1) for item in node.value]
+                return Seq(items, source, [self.source(item) for item in node.value])
+            if node.tag not in ("tag:yaml.org,2002:map",):
+                self._unknown_tag(node, source)
+            return self._mapping(node, source, depth)
+        finally:
+            self._open.discard(id(node))
+
+    def _mapping(self, node: Any, source: Source, depth: int) -> Map:
+        made = Map((), source)
+        for key, item in self._pairs(node, depth):
+            name = self.value(key, depth + 1)
+            at = self.source(key)
+            if not isinstance(name, (str, int, float, bool)) and name is not None:
+                self.problems.append(Problem("a key must be a plain value, not a mapping or a list", at))
+                continue
+            if not isinstance(name, str):
+                name = key.value  # keys are strings everywhere; 8080: and yes: keep their spelling
+            if name in made and made.keys_at[name] != at:
+                self.problems.append(
+                    Problem(
+                        f"the key '{name}' stands twice in this mapping",
+                        at,
+                        f"the first one is at line {made.keys_at[name].line}",
+                    )
+                )
+            made[str(name)] = self.value(item, depth + 1)
+            made.keys_at[str(name)] = at
+            made.values_at[str(name)] = self.source(item)
+        return made
+
+    def _pairs(self, node: Any, depth: int) -> Iterator[tuple[Any, Any]]:
+        """Key and value nodes, with merge keys (``<<``) first, so that the mapping's own keys win."""
+        own: list[tuple[Any, Any]] = []
+        own_names: set[str] = set()
+        merged: list[tuple[Any, Any]] = []
+        for key, item in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag == "tag:yaml.org,2002:merge":
+                parts = item.value if isinstance(item, yaml.SequenceNode) else [item]
+                for part in parts:
+                    if isinstance(part, yaml.MappingNode):
+                        merged.extend(self._pairs(part, depth + 1))
+                    else:
+                        self.problems.append(Problem("'<<' takes a mapping or a list of them", self.source(part)))
+            else:
+                own.append((key, item))
+                own_names.add(str(getattr(key, "value", "")))
+        seen: set[str] = set()
+        for key, item in merged:
+            name = str(getattr(key, "value", ""))
+            if name not in own_names and name not in seen:
+                seen.add(name)
+                yield key, item
+        yield from own
+
+    def _scalar(self, node: Any, source: Source) -> Any:
+        tag = node.tag
+        if tag == "tag:yaml.org,2002:str" or tag == "tag:yaml.org,2002:value" or tag == "!unsafe":
+            return Str(node.value, source)
+        construct = yaml.SafeLoader.yaml_constructors.get(tag)
+        if construct is None or not tag.startswith("tag:yaml.org,2002:"):
+            self._unknown_tag(node, source)
+            return None
+        try:
+            value = construct(self._scalars, node)
+        except (ValueError, yaml.YAMLError) as error:
+            self.problems.append(Problem(f"not a valid value: {error}", source))
+            return None
+        # Ansible and nsprov have no dates: what looks like one stays the text that was written.
+        return Str(node.value, source) if tag == "tag:yaml.org,2002:timestamp" else value
+
+    def _unknown_tag(self, node: Any, source: Source) -> None:
+        self.problems.append(
+            Problem(f"the YAML tag '{node.tag}' is not known here", source, "write a plain value instead")
+        )

@@ -1,0 +1,1 @@
+"""Connections to hosts: what observes, carries out and runs commands there."""

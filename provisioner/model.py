@@ -1,0 +1,472 @@
+"""The words that the whole of nsprov is written in: address, resource, change, step, plan, scope.
+
+Everything here is a value or a protocol: no I/O, no clock, no root. ``resources`` defines kinds with it,
+``config`` makes resources of files, ``engine`` compares and plans, ``host`` and ``fleet`` carry out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from provisioner.errors import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from provisioner.host import Host
+
+__all__ = [
+    "Action",
+    "Address",
+    "Change",
+    "Check",
+    "Claim",
+    "Declared",
+    "Desired",
+    "Driver",
+    "Effect",
+    "Expect",
+    "Issue",
+    "Plan",
+    "Resource",
+    "Scope",
+    "Snapshot",
+    "Step",
+    "StepResult",
+    "TaskContext",
+    "bad",
+    "spec",
+]
+
+
+class Address(NamedTuple):
+    """Names one resource of a host: ``kind/name``, or ``kind/netns:name`` inside a namespace."""
+
+    kind: str
+    name: str
+    netns: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.netns}:{self.name}" if self.netns else f"{self.kind}/{self.name}"
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """The address that ``str()`` of it gave. Raises ValueError when there is no kind or no name.
+
+        A name that starts with ``/`` (a file) is never inside a namespace.
+        """
+        kind, slash, rest = text.partition("/")
+        if not slash or not kind or not rest:
+            raise ValueError(f"'{text}' is not an address: expected kind/name or kind/netns:name")
+        netns, colon, name = rest.partition(":")
+        # IPv6 and nft table names may hold colons or spaces; a namespace's name holds neither.
+        if colon and name and not rest.startswith("/") and kind in _netns_kinds():
+            return cls(kind, name, netns)
+        return cls(kind, rest)
+
+
+def _netns_kinds() -> frozenset[str]:
+    from provisioner.resources import kinds
+
+    return frozenset(name for name, kind in kinds().items() if "netns" in kind.resource.model_fields)
+
+
+class Effect(StrEnum):
+    """What carrying out one changed field does to what runs."""
+
+    LIVE = "live"  #: changed in place, nothing notices
+    RESTART = "restart"  #: the workload stops and starts again
+    REPLACE = "replace"  #: the resource, and what lives in it, is deleted and created again
+
+
+class Action(StrEnum):
+    CREATE = "create"
+    UPDATE = "update"
+    REPLACE = "replace"
+    DELETE = "delete"
+    ADOPT = "adopt"  #: the host is right already; only the manifest changes
+
+
+class Claim(NamedTuple):
+    """Something that only one resource may have: an interface's name, an address, a route, a path.
+
+    ``what`` is how a person calls it ("the interface"), ``key`` identifies it on the host.
+    """
+
+    what: str
+    key: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field that differs. ``before`` and ``after`` are JSON values; None is absent."""
+
+    field: str
+    before: Any
+    after: Any
+    effect: Effect = Effect.LIVE
+    source: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One fact that testinfra checks after an apply.
+
+    ``title`` names it for a person (``netns/blue exists``). ``code`` is Python: one statement, or a few
+    lines, that uses ``host`` (testinfra's) and the functions of ``provisioner.verify.probes``, and fails by
+    ``assert``. It reads the host with tools that nsprov did not write (``ip``, ``systemctl``, ``nft``, files).
+    """
+
+    title: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """What a resource finds wrong with itself among the others: ``severity`` error stops the run."""
+
+    message: str
+    field: str | None = None
+    hint: str | None = None
+    severity: Literal["error", "warning"] = "error"
+
+
+def bad(message: str, hint: str | None = None) -> PydanticCustomError:
+    """The error that a spec's validator raises: what is wrong, and what would be right."""
+    return PydanticCustomError("nsprov", "{message}", {"message": message, "hint": hint or ""})
+
+
+def spec(
+    default: Any = None, *, effect: Effect = Effect.LIVE, doc: str, examples: Sequence[Any] = (), **kw: Any
+) -> Any:
+    """A field of a spec: its default, what changing it does, and its line in ``nsprov explain``.
+
+    Pass ``...`` as the default of a field that must be given.
+    """
+    return Field(default, description=doc, examples=list(examples) or None, json_schema_extra={"effect": effect}, **kw)
+
+
+class TaskContext(Protocol):
+    """What a kind may ask for while a task becomes a resource. Pure: reads the role's own files only."""
+
+    source: Source | None
+
+    def find_file(self, name: str, folder: Literal["files", "templates"]) -> Path:
+        """The path of a role's file. Raises ConfigError when there is none."""
+        ...
+
+    def read_file(self, name: str) -> str:
+        """The text of a file of the role's ``files/``."""
+        ...
+
+    def render_file(self, name: str, variables: Mapping[str, Any] | None = None) -> str:
+        """A template of the role's ``templates/`` (or the project's), rendered with the task's variables."""
+        ...
+
+
+class Resource(BaseModel):
+    """One declared or observed thing on a host: a frozen, canonical spec.
+
+    Desired and observed are the same type. Values are canonicalised at construction (addresses, sizes,
+    order of sets), so that comparing is ``==``. A field that is None is not managed (desired) or not
+    known (observed).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+    #: The word that tasks use for it, and the first part of its address.
+    kind: ClassVar[str]
+    #: One sentence for ``nsprov explain`` and the reference pages is the class docstring's first line.
+
+    name: str
+
+    @property
+    def address(self) -> Address:
+        return Address(self.kind, self.name, getattr(self, "netns", None))
+
+    # -- relations, all derived from the fields ---------------------------------------------------
+
+    def requires(self) -> Iterable[Address]:
+        """What must exist before this can be created."""
+        netns = getattr(self, "netns", None)
+        return [Address("netns", netns)] if netns else []
+
+    def lives_in(self) -> Iterable[Address]:
+        """What takes this along when it goes: these are replaced with it. A subset of ``requires``."""
+        netns = getattr(self, "netns", None)
+        return [Address("netns", netns)] if netns else []
+
+    def claims(self) -> Iterable[Claim]:
+        """What no other resource of the host may have as well."""
+        return []
+
+    def triggers(self) -> Iterable[Address]:
+        """Resources whose change restarts this one (a unit's ``restart_on``)."""
+        return []
+
+    def audit(self, desired: Desired) -> Iterable[Issue]:
+        """What is wrong with this among the others, beyond claims and missing references."""
+        return []
+
+    # -- from a task, and to a person -------------------------------------------------------------
+
+    @classmethod
+    def prepare(cls, fields: dict[str, Any], context: TaskContext) -> dict[str, Any]:
+        """The spec's fields from a task's (already rendered) fields; for kinds that read the role's files."""
+        return fields
+
+    def summary(self) -> list[tuple[str, str]]:
+        """Field and text pairs that a plan shows when this is created. Only what was declared."""
+        return [
+            (name, _text(value))
+            for name, value in self.declared().items()
+            if name not in ("name", "netns") and value is not None
+        ]
+
+    def declared(self) -> dict[str, Any]:
+        """The managed fields as JSON values, without those that are None."""
+        dumped: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
+        return dumped
+
+    # -- comparing --------------------------------------------------------------------------------
+
+    @classmethod
+    def effect_of(cls, field_name: str) -> Effect:
+        """What changing this field does to what runs; from the field's own declaration."""
+        info = cls.model_fields.get(field_name)
+        extra = info.json_schema_extra if info else None
+        return Effect(str(extra["effect"])) if isinstance(extra, dict) and "effect" in extra else Effect.LIVE
+
+    def changes_from(self, current: Resource, last: Resource | None) -> list[Change]:
+        """What differs between the host's ``current`` and this desired one, field by field.
+
+        ``last`` is what was last applied, where something was: a kind whose fields have a kernel default
+        uses it to put back a field that has left the configuration.
+        """
+        changes = []
+        for name in type(self).model_fields:
+            wanted = getattr(self, name)
+            if wanted is None:
+                continue
+            found = getattr(current, name, None)
+            if wanted != found:
+                changes.append(Change(name, jsonable(found), jsonable(wanted), self.effect_of(name)))
+        return changes
+
+    def merged_over(self, current: Resource) -> Resource:
+        """This one, with the fields that it does not manage taken from the host's: what an update ends in."""
+        merged = {
+            name: getattr(self, name) if getattr(self, name) is not None else getattr(current, name, None)
+            for name in type(self).model_fields
+        }
+        return type(self).model_construct(**merged)
+
+    # -- proof ------------------------------------------------------------------------------------
+
+    def checks(self) -> Iterable[Check]:
+        """The facts that testinfra checks once this has been applied."""
+        return []
+
+
+def jsonable(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_none=True)
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(jsonable(item) for item in value)
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return str(value)
+
+
+def _text(value: Any) -> str:
+    """A JSON value as a person reads it in a plan."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(item) for item in value)
+    if isinstance(value, Mapping):
+        return "  ".join(f"{key} {_text(item)}" for key, item in value.items())
+    return str(value)
+
+
+R = TypeVar("R", bound=Resource)
+
+
+class Driver(ABC, Generic[R]):
+    """Reads and writes one kind on a host, in bulk. The only place that turns a spec into system calls."""
+
+    @abstractmethod
+    def observe(self, host: Host, scope: Scope) -> Iterable[R]:
+        """Those resources of ``scope.of(kind)`` that exist on the host, with their fields as they are.
+
+        Changes nothing. Starts no program. Reads in bulk; fields that cannot be read cheaply may be read
+        only for the addresses that manage them.
+        """
+
+    @abstractmethod
+    def carry_out(self, host: Host, steps: Sequence[Step]) -> Iterator[StepResult]:
+        """Carry out steps of one kind and one action (create, update or delete), one result per step.
+
+        Results are in the order of the steps. Steps after one that failed may or may not have been carried
+        out: say which by their result. Never raises for what the host refuses; that is a failed result.
+        A delete of what is already gone is done; a create of what already exists fails.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[R]):
+    """A type of resource: its spec and its driver."""
+
+    name: str
+    resource: type[R]
+    driver: Driver[R]
+
+
+class Expect(BaseModel):
+    """Declares who reaches whom: checked by real packets after an apply, in ``verify``.
+
+    ``from`` is a namespace's name, or ``host``. ``to`` is ``address`` (ping) or ``address:port`` (TCP; with
+    ``proto: udp`` UDP); an IPv6 address with a port stands in brackets.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, coerce_numbers_to_str=True)
+
+    from_: str = Field(alias="from", description="the namespace that sends; `host` for the host itself")
+    to: str = Field(description="the address, or address:port, that is tried")
+    proto: Literal["tcp", "udp", "icmp"] | None = Field(None, description="tcp where `to` has a port, else icmp")
+    result: Literal["reached", "refused", "dropped"] = Field("reached", description="what must happen")
+
+
+# -- the two sides of a diff ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A desired resource, and where it was written."""
+
+    resource: Resource
+    source: Source | None = None
+    role: str | None = None
+    task: str | None = None
+    #: Where each field's value was written, by dotted path (``peer.addresses.0``).
+    fields: Mapping[str, Source] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What one host shall have: resources by address, and what is expected of them."""
+
+    resources: Mapping[Address, Declared] = field(default_factory=dict)
+    expects: Sequence[tuple[Expect, Source | None]] = ()
+    #: Folders of roles' ``tests/``, run by ``verify``.
+    tests: Sequence[str] = ()
+    #: Set where ``--tags`` chose a part: then nothing is pruned.
+    partial: bool = False
+
+    def of(self, kind: str) -> Iterator[Declared]:
+        return (one for address, one in self.resources.items() if address.kind == kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the host has now, by address, for the addresses that were asked for."""
+
+    resources: Mapping[Address, Resource] = field(default_factory=dict)
+
+
+class Scope:
+    """What an observation is asked to look at: for each address every spec that is known of it
+    (the desired, the last applied, or a bare one that another resource refers to)."""
+
+    def __init__(self, resources: Mapping[Address, Sequence[Resource]]) -> None:
+        self.resources = resources
+        self._by_kind: dict[str, dict[Address, Sequence[Resource]]] = {}
+        for address, specs in resources.items():
+            self._by_kind.setdefault(address.kind, {})[address] = specs
+        self._claims: dict[Claim, set[Address]] | None = None
+
+    def of(self, kind: str) -> Mapping[Address, Sequence[Resource]]:
+        """The addresses of one kind, with the specs known of each. A spec list may be empty: then only
+        existence is asked for."""
+        return self._by_kind.get(kind, {})
+
+    def kinds(self) -> Iterable[str]:
+        return self._by_kind
+
+    def claimed_by_other(self, claim: Claim, address: Address) -> bool:
+        """Whether another resource in scope has this claim: then it is not ours to report or to remove.
+
+        A veth's ``routes`` and a ``route`` resource through the same interface are told apart so.
+        """
+        if self._claims is None:
+            self._claims = {}
+            for owner, specs in self.resources.items():
+                for one in specs:
+                    for made in one.claims():
+                        self._claims.setdefault(made, set()).add(owner)
+        owners = self._claims.get(claim)
+        return bool(owners and owners - {address})
+
+
+# -- plans ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change of a plan. ``before`` is None for a create, ``after`` for a delete."""
+
+    action: Action
+    address: Address
+    before: Resource | None = None
+    after: Resource | None = None
+    reason: str = ""
+    changes: tuple[Change, ...] = ()
+    source: Source | None = None
+    #: Whether a running workload stops or restarts because of this step.
+    restarts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What became of one step. ``error`` is None when it was carried out; ``skipped`` when it was not tried."""
+
+    address: Address
+    error: str | None = None
+    code: int = 0
+    skipped: bool = False
+    #: What the host answered that a person may want to see (a PID, a warning).
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every change that an apply makes, in order, and the fingerprint of the host that it was made for."""
+
+    steps: tuple[Step, ...] = ()
+    fingerprint: str = ""
+    #: Owned addresses that are gone from both the configuration and the host: forgotten, nothing to do.
+    forgets: tuple[Address, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.steps)
+
+
+def digest(value: Any) -> str:
+    """A short stable digest of a JSON value, for fingerprints."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Plans, results and summaries as people and programs read them."""

@@ -1,0 +1,1 @@
+"""testinfra checks, generated from a desired graph: the independent witness of an apply."""

@@ -36,6 +36,9 @@ __all__ = [
     "Effect",
     "Expect",
     "Issue",
+    "Kind",
+    "Manifest",
+    "Owned",
     "Plan",
     "Resource",
     "Scope",
@@ -187,6 +190,9 @@ class Resource(BaseModel):
     kind: ClassVar[str]
     #: One sentence for ``nsprov explain`` and the reference pages is the class docstring's first line.
 
+    #: Whether it is a running workload: then replacing or deleting it interrupts somebody, and the plan says so.
+    workload: ClassVar[bool] = False
+
     name: str
 
     @property
@@ -215,6 +221,10 @@ class Resource(BaseModel):
 
     def audit(self, desired: Desired) -> Iterable[Issue]:
         """What is wrong with this among the others, beyond claims and missing references."""
+        return []
+
+    def check_host(self, facts: Mapping[str, Any]) -> Iterable[Issue]:
+        """What this host cannot do of it: a directive that its systemd is too old for, a missing controller."""
         return []
 
     # -- from a task, and to a person -------------------------------------------------------------
@@ -326,6 +336,10 @@ class Driver(ABC, Generic[R]):
         A delete of what is already gone is done; a create of what already exists fails.
         """
 
+    def status(self, host: Host, resources: Sequence[R]) -> Mapping[Address, str]:
+        """One live line for ``nsprov show`` (``running, PID 123``), for those that have more than their spec."""
+        return {}
+
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[R]):
@@ -420,6 +434,28 @@ class Scope:
                         self._claims.setdefault(made, set()).add(owner)
         owners = self._claims.get(claim)
         return bool(owners and owners - {address})
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """One resource that a project owns on a host: what was last applied of it, and where that was written.
+
+    ``spec`` is kept as JSON values and only becomes a resource when it is asked for, since most of the time
+    it equals the desired one.
+    """
+
+    spec: Mapping[str, Any]
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What one project owns on a host. The host is the truth; the manifest only says what is ours."""
+
+    project: str = "default"
+    owned: Mapping[Address, Owned] = field(default_factory=dict)
+    #: Addresses that other projects own on this host, with the project's name.
+    others: Mapping[Address, str] = field(default_factory=dict)
 
 
 # -- plans ----------------------------------------------------------------------------------------

@@ -1,0 +1,166 @@
+"""Orders resources by what they need, and finds what is wrong among them. Pure.
+
+Owns the dependency levels, the cycle that is printed when there is one, and the checks that need more
+than one resource: claims, references, audits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from provisioner.errors import Problem, Problems, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from provisioner.errors import Source
+    from provisioner.model import Address, Claim, Declared, Desired, Issue, Resource
+
+__all__ = ["check_desired", "dependents", "levels", "missing_references", "place"]
+
+
+def levels(resources: Mapping[Address, Resource]) -> dict[Address, int]:
+    """How many layers of other resources each one stands on: 0 needs none of these.
+
+    Resources that stand in a circle are left out; ``check_desired`` reports them.
+    """
+    needs = {address: _needs(resource, resources) for address, resource in resources.items()}
+    needed_by: dict[Address, list[Address]] = {}
+    open_needs: dict[Address, int] = {}
+    for address, wanted in needs.items():
+        open_needs[address] = len(wanted)
+        for one in wanted:
+            needed_by.setdefault(one, []).append(address)
+    level: dict[Address, int] = {}
+    ready = [address for address, count in open_needs.items() if count == 0]
+    depth = 0
+    while ready:
+        following: list[Address] = []
+        for address in ready:
+            level[address] = depth
+            for user in needed_by.get(address, ()):
+                open_needs[user] -= 1
+                if open_needs[user] == 0:
+                    following.append(user)
+        ready, depth = following, depth + 1
+    return level
+
+
+def dependents(resources: Mapping[Address, Resource]) -> dict[Address, list[Address]]:
+    """For each address, those that live in it: what goes along when it goes."""
+    living: dict[Address, list[Address]] = {}
+    for address, resource in resources.items():
+        for home in resource.lives_in():
+            living.setdefault(home, []).append(address)
+    return living
+
+
+def check_desired(desired: Desired) -> Problems:
+    """Everything that is wrong among the resources of one host, located; and nothing that needs the host."""
+    problems = Problems()
+    _check_claims(desired, problems)
+    _check_cycles(desired, problems)
+    for declared in desired.resources.values():
+        for issue in declared.resource.audit(desired):
+            if issue.severity == "error":
+                problems.found.append(place(issue, declared))
+    return problems
+
+
+def missing_references(desired: Desired, existing: Collection[Address]) -> Problems:
+    """References to what is neither declared nor on the host."""
+    problems = Problems()
+    for declared in desired.resources.values():
+        for wanted in declared.resource.requires():
+            if wanted in desired.resources or wanted in existing:
+                continue
+            known = {str(address) for address in desired.resources if address.kind == wanted.kind}
+            problems.add(
+                f"{declared.resource.address} needs {wanted}, which is neither declared nor on the host",
+                _where_named(declared, wanted),
+                hint=did_you_mean(str(wanted), known) or f"declare it with a '{wanted.kind}:' task",
+            )
+    return problems
+
+
+def place(issue: Issue, declared: Declared) -> Problem:
+    """An issue as a problem, at the field that it is about."""
+    return Problem(f"{declared.resource.address}: {issue.message}", _field_source(declared, issue.field), issue.hint)
+
+
+def _needs(resource: Resource, among: Mapping[Address, Resource]) -> set[Address]:
+    return {wanted for wanted in resource.requires() if wanted in among}
+
+
+def _field_source(declared: Declared, name: str | None) -> Source | None:
+    path = name or ""
+    while path:
+        if path in declared.fields:
+            return declared.fields[path]
+        path = path.rpartition(".")[0]
+    return declared.source
+
+
+def _where_named(declared: Declared, wanted: Address) -> Source | None:
+    """The field that names the wanted resource, found by its value."""
+    return _find_value(declared, declared.resource.declared(), wanted.name, "") or declared.source
+
+
+def _find_value(declared: Declared, value: object, name: str, path: str) -> Source | None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if path == "" and key == "name":
+                continue
+            found = _find_value(declared, item, name, f"{path}.{key}" if path else key)
+            if found:
+                return found
+    elif value == name and path:
+        return declared.fields.get(path)
+    return None
+
+
+def _check_claims(desired: Desired, problems: Problems) -> None:
+    holders: dict[Claim, Declared] = {}
+    for declared in desired.resources.values():
+        mine: set[Claim] = set()
+        for claim in declared.resource.claims():
+            holder = holders.setdefault(claim, declared)
+            if holder is not declared:
+                problems.add(
+                    f"{declared.resource.address}: {claim.what} is claimed by {holder.resource.address} already",
+                    declared.source,
+                    hint=f"the first claim is at {holder.source}" if holder.source else None,
+                )
+            elif claim in mine:
+                problems.add(f"{declared.resource.address}: {claim.what} stands twice in it", declared.source)
+            mine.add(claim)
+
+
+def _check_cycles(desired: Desired, problems: Problems) -> None:
+    resources = {address: declared.resource for address, declared in desired.resources.items()}
+    ordered = levels(resources)
+    left = {address: resource for address, resource in resources.items() if address not in ordered}
+    reported: set[Address] = set()
+    for start in left:
+        circle = _circle(start, left)
+        if circle and not reported & set(circle):
+            reported |= set(circle)
+            problems.add(
+                "these resources need each other in a circle: " + " -> ".join(str(a) for a in [*circle, circle[0]]),
+                desired.resources[circle[0]].source,
+                hint="one of them must do without another",
+            )
+
+
+def _circle(start: Address, among: Mapping[Address, Resource]) -> list[Address]:
+    """The circle that is reached by following needs from here."""
+    path: list[Address] = []
+    at: Address | None = start
+    while at is not None and at not in path:
+        path.append(at)
+        at = _first(_needs(among[at], among))
+    return path[path.index(at) :] if at is not None else []
+
+
+def _first(addresses: Iterable[Address]) -> Address | None:
+    return min(addresses, default=None, key=str)

@@ -244,7 +244,7 @@ class Resource(BaseModel):
 
     def declared(self) -> dict[str, Any]:
         """The managed fields as JSON values, without those that are None."""
-        dumped: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
+        dumped: dict[str, Any] = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         return dumped
 
     # -- comparing --------------------------------------------------------------------------------

@@ -1,0 +1,174 @@
+"""What an apply talks to: one host, wherever it is.
+
+``LocalTarget`` is this machine. ``provisioner.fleet.agent`` has the one that speaks to a process on the
+host's side, which is a ``LocalTarget`` itself.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from provisioner.errors import HostError, LockedError
+from provisioner.model import Snapshot, StepResult
+from provisioner.resources import kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from provisioner.host import Host
+    from provisioner.model import Address, Resource, Scope, Step
+
+__all__ = ["LocalTarget", "Target"]
+
+MANIFESTS = Path("/var/lib/nsprov/manifests")
+LOCK = Path("/run/nsprov/lock")
+
+
+class Target(ABC):
+    """One host that is observed and changed. ``name`` is the inventory's."""
+
+    name: str
+    #: How testinfra reaches the same host.
+    testinfra_uri: str
+
+    @abstractmethod
+    def facts(self) -> Mapping[str, Any]:
+        """What the host is, for templates (``host.*``) and for checks. Read once."""
+
+    @abstractmethod
+    def observe(self, scope: Scope) -> Snapshot:
+        """What is there now, of what the scope asks for. Changes nothing."""
+
+    @abstractmethod
+    def carry_out(self, steps: Sequence[Step]) -> list[StepResult]:
+        """Carry out steps of one kind and one action. A result for each, in their order; never raises for
+        what the host refuses."""
+
+    @abstractmethod
+    def status(self, resources: Sequence[Resource]) -> Mapping[Address, str]:
+        """A live line for those that have one (``running, PID 123``)."""
+
+    @abstractmethod
+    def read_manifests(self) -> Mapping[str, str]:
+        """The text of each project's manifest on the host, by project."""
+
+    @abstractmethod
+    def write_manifest(self, project: str, text: str | None) -> None:
+        """Replace a project's manifest, in one piece; None removes it."""
+
+    @abstractmethod
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the host for one apply. Raises LockedError when another holds it."""
+
+    def close(self) -> None:
+        """Let go of every handle."""
+
+
+class LocalTarget(Target):
+    """The machine that this process runs on."""
+
+    testinfra_uri = "local://"
+
+    def __init__(self, host: Host, name: str = "localhost") -> None:
+        self.host = host
+        self.name = name
+
+    def facts(self) -> Mapping[str, Any]:
+        return self.host.facts.as_variables()
+
+    def observe(self, scope: Scope) -> Snapshot:
+        self.host.forget()
+        found: dict[Address, Resource] = {}
+        for name in sorted(scope.kinds()):
+            for resource in kind_of(name).driver.observe(self.host, scope):
+                found[resource.address] = resource
+        return Snapshot(found)
+
+    def carry_out(self, steps: Sequence[Step]) -> list[StepResult]:
+        if not steps:
+            return []
+        driver = kind_of(steps[0].address.kind).driver
+        results: list[StepResult] = []
+        try:
+            results.extend(driver.carry_out(self.host, steps))
+        except HostError as error:
+            # What a driver could not say of one step stands for the first that has no result.
+            step = steps[len(results)]
+            results.append(StepResult(step.address, str(error), error.code))
+        except OSError as error:
+            step = steps[len(results)]
+            results.append(StepResult(step.address, error.strerror or str(error), error.errno or 0))
+        finally:
+            self.host.forget()
+        results.extend(StepResult(step.address, skipped=True) for step in steps[len(results) :])
+        return results
+
+    def status(self, resources: Sequence[Resource]) -> Mapping[Address, str]:
+        by_kind: dict[str, list[Resource]] = {}
+        for resource in resources:
+            by_kind.setdefault(resource.kind, []).append(resource)
+        lines: dict[Address, str] = {}
+        for name, some in by_kind.items():
+            lines.update(kind_of(name).driver.status(self.host, some))
+        return lines
+
+    def read_manifests(self) -> Mapping[str, str]:
+        try:
+            return {path.stem: path.read_text() for path in sorted(MANIFESTS.glob("*.json"))}
+        except OSError as error:
+            raise HostError.from_os(f"cannot read {MANIFESTS}", error) from None
+
+    def write_manifest(self, project: str, text: str | None) -> None:
+        path = MANIFESTS / f"{project}.json"
+        try:
+            if text is None:
+                path.unlink(missing_ok=True)
+                self._remove_empty_folders()
+                return
+            MANIFESTS.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fresh = path.with_suffix(".new")
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.rename(path)
+        except OSError as error:
+            raise HostError.from_os(f"cannot write {path}", error) from None
+
+    def _remove_empty_folders(self) -> None:
+        """Leave the host as it was before the first apply."""
+        for folder in (MANIFESTS, MANIFESTS.parent):
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        try:
+            LOCK.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise HostError.from_os(f"cannot open {LOCK}", error) from None
+        with os.fdopen(descriptor, "r+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                holder = file.read().strip() or "unknown"
+                raise LockedError(
+                    f"another apply holds {self.name} (process {holder})", hint="wait for it to end, and try again"
+                ) from None
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
+
+    def close(self) -> None:
+        self.host.close()

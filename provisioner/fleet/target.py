@@ -66,6 +66,7 @@ class Target(ABC):
     def lock(self) -> AbstractContextManager[None]:
         """Hold the host for one apply. Raises LockedError when another holds it."""
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of every handle."""
 
@@ -80,7 +81,8 @@ class LocalTarget(Target):
         self.name = name
 
     def facts(self) -> Mapping[str, Any]:
-        return self.host.facts.as_variables()
+        facts: Mapping[str, Any] = self.host.facts.as_variables()
+        return facts
 
     def observe(self, scope: Scope) -> Snapshot:
         self.host.forget()
@@ -152,23 +154,46 @@ class LocalTarget(Target):
 
     @contextmanager
     def lock(self) -> Iterator[None]:
+        descriptor = _lock_file(self.name)
         try:
-            LOCK.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise HostError.from_os(f"cannot open {LOCK}", error) from None
-        with os.fdopen(descriptor, "r+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                holder = file.read().strip() or "unknown"
-                raise LockedError(
-                    f"another apply holds {self.name} (process {holder})", hint="wait for it to end, and try again"
-                ) from None
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
             yield
+        finally:
+            LOCK.unlink(missing_ok=True)
+            os.close(descriptor)
+            try:
+                LOCK.parent.rmdir()
+            except OSError:
+                pass  # something else of ours is in it
 
     def close(self) -> None:
         self.host.close()
+
+
+def _lock_file(name: str) -> int:
+    """An open descriptor of the lock's file, with the lock held."""
+    try:
+        while True:
+            LOCK.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:
+                continue  # its last holder has just removed the folder
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.read(descriptor, 32).decode().strip() or "unknown"
+                os.close(descriptor)
+                raise LockedError(
+                    f"another apply holds {name} (process {holder})", hint="wait for it to end, and try again"
+                ) from None
+            # The holder before us removes the file: a lock on a removed file is no lock.
+            try:
+                if LOCK.stat().st_ino == os.fstat(descriptor).st_ino:
+                    return descriptor
+            except FileNotFoundError:
+                pass
+            os.close(descriptor)
+    except OSError as error:
+        raise HostError.from_os(f"cannot take {LOCK}", error) from None

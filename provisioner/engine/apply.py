@@ -1,0 +1,253 @@
+"""Carries a plan out on a host, and puts the host back when it cannot be finished.
+
+There is no undo code: to roll back is to plan from the host as it is now to the snapshot taken before,
+and to carry that out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from provisioner.engine import manifest as manifests
+from provisioner.engine.graph import missing_references
+from provisioner.engine.plan import batches, make_plan, scope_of
+from provisioner.errors import HostError, NsprovError, Problems
+from provisioner.model import Action, Declared, Desired, Manifest, Owned, Plan, Scope, Snapshot, StepResult
+
+if TYPE_CHECKING:
+    from provisioner.fleet.target import Target
+    from provisioner.model import Address, Resource, Step
+
+__all__ = ["ApplyResult", "Failure", "Observation", "Watcher", "apply_plan", "observe_and_plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A plan for one host, and all that it was made from."""
+
+    desired: Desired
+    manifest: Manifest
+    snapshot: Snapshot
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A step that the host refused: the step, and the kernel's or systemd's own words."""
+
+    step: Step
+    error: str
+    code: int = 0
+
+
+@dataclass(slots=True)
+class ApplyResult:
+    """What an apply did: the steps that were done, what failed, and what the rollback came to."""
+
+    done: list[Step] = field(default_factory=list)
+    notes: dict[Address, str] = field(default_factory=dict)
+    failure: Failure | None = None
+    interrupted: bool = False
+    #: None: no rollback was needed, or none was wanted. Empty: the host is as it was.
+    not_put_back: list[Failure] | None = None
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.failure is None and not self.interrupted and not self.error
+
+
+class Watcher(Protocol):
+    """Sees an apply as it goes."""
+
+    def batch(self, steps: Sequence[Step], results: Sequence[StepResult]) -> None:
+        """Some steps were carried out."""
+
+    def rolling_back(self, steps: int) -> None:
+        """The host is being put back, in this many steps."""
+
+
+def observe_and_plan(
+    target: Target, desired: Desired, project: str, *, adopt: bool = False, reason_for_delete: str | None = None
+) -> Observation:
+    """Look at the host and plan. Changes nothing.
+
+    Raises ConfigError for what this host cannot do, or lacks; NotOwnedError for what is not ours.
+    """
+    manifest = manifests.load(project, target.read_manifests())
+    _refuse_what_host_cannot(desired, target)
+    snapshot = target.observe(scope_of(desired, manifest))
+    missing_references(desired, snapshot.resources.keys()).raise_if_any()
+    if reason_for_delete is None:
+        plan = make_plan(desired, snapshot, manifest, adopt=adopt)
+    else:
+        plan = make_plan(desired, snapshot, manifest, adopt=adopt, reason_for_delete=reason_for_delete)
+    return Observation(desired, manifest, snapshot, plan)
+
+
+def _refuse_what_host_cannot(desired: Desired, target: Target) -> None:
+    from provisioner.engine.graph import place
+
+    facts = target.facts()
+    problems = Problems()
+    for declared in desired.resources.values():
+        for issue in declared.resource.check_host(facts):
+            if issue.severity == "error":
+                problems.found.append(place(issue, declared))
+    problems.raise_if_any()
+
+
+def apply_plan(
+    target: Target,
+    observed: Observation,
+    *,
+    keep_partial: bool = False,
+    watcher: Watcher | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> ApplyResult:
+    """Carry out exactly the steps of the plan. On a refusal, or when interrupted, put the host back.
+
+    The manifest is written before the first step (what is about to be made is ours from then on, should the
+    power go) and after the last.
+    """
+    result = ApplyResult()
+    attempted: dict[Address, Step] = {}
+    project = observed.manifest.project
+    groups = batches(observed.plan.steps)
+    if groups:
+        target.write_manifest(project, manifests.dump(_with_intent(observed)))
+    try:
+        for steps in groups:
+            if interrupted():
+                result.interrupted = True
+                break
+            attempted.update((step.address, step) for step in steps)
+            results = target.carry_out(steps)
+            _note(steps, results, result)
+            if watcher is not None:
+                watcher.batch(steps, results)
+            if result.failure is not None:
+                break
+    except HostError as error:
+        result.error = str(error)
+    if result.ok:
+        _write(target, _after(observed))
+    elif keep_partial:
+        _write(target, _kept(observed, attempted))
+    elif attempted or result.interrupted:
+        _roll_back(target, observed, attempted, result, watcher)
+    return result
+
+
+def _note(steps: Sequence[Step], results: Sequence[StepResult], result: ApplyResult) -> None:
+    for step, outcome in zip(steps, results, strict=True):
+        if outcome.error is not None:
+            result.failure = result.failure or Failure(step, outcome.error, outcome.code)
+        elif not outcome.skipped:
+            result.done.append(step)
+            if outcome.note:
+                result.notes[step.address] = outcome.note
+
+
+def _roll_back(
+    target: Target,
+    observed: Observation,
+    attempted: Mapping[Address, Step],
+    result: ApplyResult,
+    watcher: Watcher | None,
+) -> None:
+    try:
+        failures = _put_back(target, observed, attempted, watcher)
+    except NsprovError as error:
+        failures = [Failure(step, str(error)) for step in attempted.values()]
+    result.not_put_back = failures
+    left = {failure.step.address for failure in failures}
+    owned = dict(observed.manifest.owned)
+    for address in left:  # what could not be put back stays ours, so that the next apply can mend it
+        step = attempted[address]
+        owned.setdefault(address, Owned((step.after or step.before or _none()).declared(), str(step.source or "")))
+    _write(target, Manifest(observed.manifest.project, owned))
+
+
+def _none() -> Resource:
+    raise AssertionError("a step has a before or an after")
+
+
+def _put_back(
+    target: Target, observed: Observation, attempted: Mapping[Address, Step], watcher: Watcher | None
+) -> list[Failure]:
+    """Plan from what is there now to the snapshot taken before, for what was attempted, and carry that out.
+
+    Tried twice: what goes by itself a moment later (an interface of a dead namespace) may be in the way once.
+    """
+    failures: list[Failure] = []
+    for _ in range(2):
+        plan = _plan_back(target, observed, attempted)
+        if watcher is not None:
+            watcher.rolling_back(len(plan.steps))
+        failures = []
+        for steps in batches(plan.steps):
+            results = target.carry_out(steps)
+            failures += [
+                Failure(step, outcome.error, outcome.code)
+                for step, outcome in zip(steps, results, strict=True)
+                if outcome.error is not None
+            ]
+        if not failures:
+            break
+    return failures
+
+
+def _plan_back(target: Target, observed: Observation, attempted: Mapping[Address, Step]) -> Plan:
+    before = observed.snapshot.resources
+    # What lives in something replaced went with it, and comes back with it.
+    wanted = {address: Declared(before[address]) for address in attempted if address in before}
+    specs = {
+        address: tuple(spec for spec in (before.get(address), step.after) if spec is not None)
+        for address, step in attempted.items()
+    }
+    for declared in wanted.values():
+        for needed in declared.resource.requires():
+            specs.setdefault(needed, ())
+    now = target.observe(Scope(specs))
+    owned = {
+        address: Owned((step.after or step.before or _none()).declared(), "") for address, step in attempted.items()
+    }
+    return make_plan(
+        Desired(wanted), now, Manifest(observed.manifest.project, owned), reason_for_delete="the apply is rolled back"
+    )
+
+
+def _with_intent(observed: Observation) -> Manifest:
+    """The manifest while the plan is carried out: what was ours, and all that is about to be."""
+    owned = dict(observed.manifest.owned)
+    for step in observed.plan.steps:
+        if step.address not in owned and step.after is not None:
+            owned[step.address] = Owned(step.after.declared(), str(step.source or ""))
+    return Manifest(observed.manifest.project, owned)
+
+
+def _after(observed: Observation) -> Manifest:
+    """The manifest once the plan has been carried out."""
+    owned = {address: manifests.own(declared) for address, declared in observed.desired.resources.items()}
+    if observed.desired.partial:
+        owned = {**observed.manifest.owned, **owned}
+    return Manifest(observed.manifest.project, owned)
+
+
+def _kept(observed: Observation, attempted: Mapping[Address, Step]) -> Manifest:
+    """The manifest of an apply that was stopped half way and left so."""
+    owned = dict(observed.manifest.owned)
+    for address, step in attempted.items():
+        if step.after is not None and step.action is not Action.DELETE:
+            owned[address] = Owned(step.after.declared(), str(step.source or ""))
+    return Manifest(observed.manifest.project, owned)
+
+
+def _write(target: Target, manifest: Manifest) -> None:
+    """Write the manifest if it says something new; a project that owns nothing has none."""
+    text = manifests.dump(manifest) if manifest.owned else None
+    if target.read_manifests().get(manifest.project) != text:
+        target.write_manifest(manifest.project, text)

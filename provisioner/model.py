@@ -404,10 +404,15 @@ class Snapshot:
 
 class Scope:
     """What an observation is asked to look at: for each address every spec that is known of it
-    (the desired, the last applied, or a bare one that another resource refers to)."""
+    (the desired, the last applied, or a bare one that another resource refers to).
 
-    def __init__(self, resources: Mapping[Address, Sequence[Resource]]) -> None:
+    ``undeclared`` are those that are owned, but that this run does not declare: a driver that finds fault
+    with what is declared (a ruleset with a syntax error) lets these pass, so that they can be deleted.
+    """
+
+    def __init__(self, resources: Mapping[Address, Sequence[Resource]], undeclared: Iterable[Address] = ()) -> None:
         self.resources = resources
+        self.undeclared = frozenset(undeclared)
         self._by_kind: dict[str, dict[Address, Sequence[Resource]]] = {}
         for address, specs in resources.items():
             self._by_kind.setdefault(address.kind, {})[address] = specs

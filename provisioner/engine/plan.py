@@ -39,7 +39,7 @@ def scope_of(desired: Desired, manifest: Manifest) -> Scope:
         if address not in desired.resources:
             last = last_applied(address, owned, None)
             specs[address] = (last,) if last is not None else ()
-    return Scope(specs)
+    return Scope(specs, undeclared=manifest.owned.keys() - desired.resources.keys())
 
 
 def make_plan(

@@ -11,7 +11,7 @@ import traceback
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
-from provisioner.errors import HostError, LockedError, NotPermittedError, NsprovError
+from provisioner.errors import ConfigError, HostError, LockedError, NotPermittedError, NsprovError
 from provisioner.fleet import protocol
 from provisioner.fleet.target import LocalTarget, Target
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["AgentTarget", "serve", "serve_socket"]
 
 _ERRORS: dict[str, type[NsprovError]] = {
-    cls.__name__: cls for cls in (NsprovError, HostError, LockedError, NotPermittedError)
+    cls.__name__: cls for cls in (NsprovError, ConfigError, HostError, LockedError, NotPermittedError)
 }
 
 

@@ -44,11 +44,13 @@ def decode_resource(value: Any) -> Any:
 
 
 def encode_scope(scope: Scope) -> Any:
-    return [[list(a), [encode_resource(one) for one in specs]] for a, specs in scope.resources.items()]
+    resources = [[list(a), [encode_resource(one) for one in specs]] for a, specs in scope.resources.items()]
+    return {"resources": resources, "undeclared": [list(address) for address in scope.undeclared]}
 
 
 def decode_scope(value: Any) -> Scope:
-    return Scope({Address(*a): tuple(decode_resource(one) for one in specs) for a, specs in value})
+    resources = {Address(*a): tuple(decode_resource(one) for one in specs) for a, specs in value["resources"]}
+    return Scope(resources, undeclared=[Address(*a) for a in value["undeclared"]])
 
 
 def encode_snapshot(snapshot: Snapshot) -> Any:

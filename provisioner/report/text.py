@@ -1,0 +1,200 @@
+"""Plans and results as a person reads them in a terminal, or pastes them into a review. Pure: makes strings."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from provisioner.engine.plan import short
+from provisioner.model import Action, Effect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from provisioner.engine.apply import ApplyResult, Failure
+    from provisioner.errors import Source
+    from provisioner.model import Change, Plan, Step
+
+__all__ = ["Style", "count_line", "failure_lines", "plan_lines", "plans_text", "result_line", "show_path"]
+
+_SIGNS = {
+    Action.CREATE: ("+", "green"),
+    Action.UPDATE: ("~", "yellow"),
+    Action.REPLACE: ("±", "yellow"),
+    Action.DELETE: ("-", "red"),
+    Action.ADOPT: ("=", "cyan"),
+}
+_EFFECTS = {Effect.LIVE: "live", Effect.RESTART: "restarts it", Effect.REPLACE: "replaces it"}
+_CODES = {"green": 32, "yellow": 33, "red": 31, "cyan": 36, "dim": 2, "bold": 1}
+_WIDTH = 52
+
+
+class Style:
+    """Colours, or none of them."""
+
+    def __init__(self, colour: bool) -> None:
+        self.colour = colour
+
+    def __call__(self, text: str, *names: str) -> str:
+        if not self.colour or not text:
+            return text
+        codes = ";".join(str(_CODES[name]) for name in names)
+        return f"\x1b[{codes}m{text}\x1b[0m"
+
+
+def show_path(source: Source | str | None) -> str:
+    """A place in a file as ``path:line``, relative to the working folder where that is shorter."""
+    if source is None:
+        return ""
+    if isinstance(source, str):
+        return source
+    path = source.file
+    if path.startswith("/"):
+        relative = os.path.relpath(path, Path.cwd())
+        path = relative if len(relative) < len(path) else path
+    return f"{path}:{source.line}"
+
+
+def plans_text(plans: Mapping[str, Plan], style: Style) -> str:
+    """The plans of all hosts. Equal plans are shown once."""
+    shown: dict[tuple[str, ...], str] = {}
+    parts: list[str] = []
+    width = max((len(name) for name in plans), default=0) + 3
+    for name, plan in plans.items():
+        lines = tuple(plan_lines(plan, style))
+        first = shown.setdefault(lines, name)
+        title = style(name, "bold") + " " * (width - len(name))
+        if first != name and plan.steps:
+            parts.append(f"{title}the same as {first}")
+        else:
+            parts.append("\n".join([title + count_line(plan, style), *_framed(lines)]))
+    return "\n".join(parts)
+
+
+def _framed(lines: Sequence[str]) -> list[str]:
+    return ["", *lines, ""] if lines else []
+
+
+def count_line(plan: Plan, style: Style) -> str:
+    """``3 to create, 1 to change. No workload restarts.``"""
+    if not plan.steps:
+        return style("no changes", "green")
+    words = {
+        Action.CREATE: "to create",
+        Action.UPDATE: "to change",
+        Action.REPLACE: "to replace",
+        Action.DELETE: "to delete",
+        Action.ADOPT: "to adopt",
+    }
+    counts = {action: sum(step.action is action for step in plan.steps) for action in words}
+    text = ", ".join(f"{count} {words[action]}" for action, count in counts.items() if count)
+    stops = [step for step in plan.steps if step.restarts and step.action is Action.DELETE]
+    restarts = [step for step in plan.steps if step.restarts and step.action is not Action.DELETE]
+    ends = []
+    if restarts:
+        ends.append(f"{_workloads(len(restarts))} restart{'s' if len(restarts) == 1 else ''}")
+    if stops:
+        ends.append(f"{_workloads(len(stops))} stop{'s' if len(stops) == 1 else ''} for good")
+    if not ends:
+        return f"{text}. No workload restarts."
+    return f"{text}. " + style(" and ".join(ends) + ".", "yellow")
+
+
+def _workloads(count: int) -> str:
+    return "1 workload" if count == 1 else f"{count} workloads"
+
+
+def plan_lines(plan: Plan, style: Style) -> list[str]:
+    """A line or a few for each step."""
+    lines: list[str] = []
+    for step in plan.steps:
+        lines += _step_lines(step, style)
+    lines += [style(f"  ! {warning}", "yellow") for warning in plan.warnings]
+    return lines
+
+
+def _step_lines(step: Step, style: Style) -> list[str]:
+    sign, colour = _SIGNS[step.action]
+    head = f"  {style(sign, colour)} {style(str(step.address), colour)}"
+    place = show_path(step.source) if step.source else ""
+    lines = [head + style(_pad(len(str(step.address)) + 4) + place, "dim") if place else head]
+    if step.action is Action.CREATE and step.after is not None:
+        if "gone" in step.reason:
+            lines.append(f"      {style(step.reason, 'yellow')}")
+        lines += _columns(step.after.summary())
+    elif step.action in (Action.DELETE, Action.ADOPT) or not step.changes:
+        lines.append(f"      {style(step.reason, 'dim')}")
+    else:
+        width = max(len(change.field) for change in step.changes)
+        for change in step.changes:
+            lines += _change_lines(change, width, style)
+    if step.restarts and step.action is not Action.DELETE:
+        lines.append("      " + style("the workload restarts", "yellow"))
+    return lines
+
+
+def _change_lines(change: Change, width: int, style: Style) -> list[str]:
+    before, after = change.before, change.after
+    effect = _EFFECTS[change.effect]
+    if isinstance(before, str) and isinstance(after, str) and ("\n" in before or "\n" in after):
+        diff = list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2))[2:]
+        coloured = [
+            style(f"        {line}", "green" if line[:1] == "+" else "red" if line[:1] == "-" else "dim")
+            for line in diff
+        ]
+        return [f"      {change.field:<{width}}  {style(effect, 'dim')}", *coloured]
+    if change.field == "restart_on":
+        return [f"      {change.field:<{width}}  {after}"]
+    text = f"      {change.field:<{width}}  {short(before)} -> {short(after)}"
+    return [text + style(_pad(len(text)) + effect, "dim")]
+
+
+def _columns(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    listed = list(pairs)
+    width = max((len(name) for name, _ in listed), default=0)
+    return [f"      {name:<{width}}  {short(text, 100)}" for name, text in listed]
+
+
+def _pad(used: int) -> str:
+    return " " * max(2, _WIDTH + 4 - used)
+
+
+def result_line(result: ApplyResult, seconds: float) -> str:
+    """``3 created, 1 changed in 0.4 s``"""
+    words = {
+        Action.CREATE: "created",
+        Action.UPDATE: "changed",
+        Action.DELETE: "deleted",
+    }
+    counts = {action: sum(step.action is action for step in result.done) for action in words}
+    text = ", ".join(f"{count} {words[action]}" for action, count in counts.items() if count)
+    return f"{text or 'no changes'} in {seconds:.1f} s"
+
+
+def failure_lines(result: ApplyResult, style: Style) -> list[str]:
+    """What failed, in the host's own words; and what became of the rest."""
+    lines: list[str] = []
+    if result.failure is not None:
+        step = result.failure.step
+        verb = {Action.CREATE: "creating", Action.UPDATE: "changing", Action.DELETE: "deleting"}[step.action]
+        lines.append(f"  {style('failed', 'red')} {verb} {step.address}   {style(show_path(step.source), 'dim')}")
+        lines += [f"      {line}" for line in result.failure.error.splitlines()]
+    if result.error:
+        lines.append(f"  {style('failed', 'red')} {result.error}")
+    if result.interrupted:
+        lines.append(f"  {style('interrupted', 'red')}")
+    if result.not_put_back is None:
+        if result.done:
+            lines.append(f"  {len(result.done)} steps were done before, and were left as they are (--keep-partial)")
+    elif not result.not_put_back:
+        lines.append("  the host was put back to what it was before")
+    else:
+        lines.append(f"  {style('could not be put back:', 'red')}")
+        lines += [_failure_line(failure) for failure in result.not_put_back]
+    return lines
+
+
+def _failure_line(failure: Failure) -> str:
+    return f"      {failure.step.address}: {failure.error}"

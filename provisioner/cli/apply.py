@@ -1,0 +1,423 @@
+"""``plan``, ``apply``, ``destroy``, ``show`` and ``validate``: what is done to hosts."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from provisioner.cli.session import (
+    ExtraVars,
+    InventoryArgument,
+    Limit,
+    ProjectName,
+    Session,
+    SkipTags,
+    Tags,
+    Yes,
+    connected,
+    open_session,
+    style,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from provisioner.engine.apply import ApplyResult, Observation
+    from provisioner.fleet.target import Target
+    from provisioner.model import Desired, Plan, Step, StepResult
+
+__all__ = ["Progress", "add_to", "apply_one", "stop_on_signal"]
+
+Format = Annotated[Literal["text", "json"], typer.Option("--format", help="text for people, json for programs.")]
+Adopt = Annotated[bool, typer.Option("--adopt", help="Take over what is on the host already and is not ours.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    for command in (plan, apply, destroy, show, validate):
+        app.command()(command)
+
+
+def plan(
+    inventory: InventoryArgument = None,
+    limit: Limit = None,
+    tags: Tags = None,
+    skip_tags: SkipTags = None,
+    extra_vars: ExtraVars = None,
+    project: ProjectName = None,
+    adopt: Adopt = False,
+    format: Format = "text",
+    out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="Save it, for 'apply --plan FILE'.")] = None,
+    detailed_exitcode: Annotated[bool, typer.Option(help="Exit with 2 when there are changes.")] = False,
+) -> None:
+    """Show every change that apply would make. Changes nothing."""
+    session = open_session(
+        inventory, limit=limit, project=project, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars
+    )
+    with connected(session) as targets:
+        observed = _plan_all(session, targets, _build(session, targets), adopt=adopt)
+    plans = {name: one.plan for name, one in observed.items()}
+    if out is not None:
+        _save(plans, out)
+    _print_plans(plans, format)
+    if detailed_exitcode and any(plans.values()):
+        raise typer.Exit(2)
+
+
+def apply(
+    inventory: InventoryArgument = None,
+    limit: Limit = None,
+    tags: Tags = None,
+    skip_tags: SkipTags = None,
+    extra_vars: ExtraVars = None,
+    project: ProjectName = None,
+    adopt: Adopt = False,
+    keep_partial: Annotated[bool, typer.Option(help="When a step fails, leave what was done before it.")] = False,
+    yes: Yes = False,
+    saved: Annotated[
+        str | None, typer.Option("--plan", metavar="FILE", help="Apply this saved plan, if it still holds.")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the result with testinfra afterwards.")] = False,
+    format: Format = "text",
+) -> None:
+    """Make the hosts what the inventory says. Shows the plan, asks, and carries out exactly that."""
+    session = open_session(
+        inventory, limit=limit, project=project, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars
+    )
+    with connected(session) as targets, _locked(targets):
+        desired = _build(session, targets)
+        observed = _plan_all(session, targets, desired, adopt=adopt)
+        if saved is not None:
+            _refuse_stale(saved, {name: one.plan for name, one in observed.items()})
+        failed = _carry_out(targets, observed, format, yes=yes or saved is not None, keep_partial=keep_partial)
+        if verify and not failed:
+            failed = not _verify(targets, desired)
+    if failed:
+        raise typer.Exit(1)
+
+
+def destroy(
+    inventory: InventoryArgument = None,
+    limit: Limit = None,
+    project: ProjectName = None,
+    keep_partial: Annotated[bool, typer.Option(help="When a step fails, leave what was done before it.")] = False,
+    yes: Yes = False,
+    format: Format = "text",
+) -> None:
+    """Remove all that this project owns on the hosts."""
+    from provisioner.model import Desired
+
+    session = open_session(inventory, limit=limit, project=project)
+    with connected(session) as targets, _locked(targets):
+        nothing = {name: Desired() for name in targets}
+        observed = _plan_all(session, targets, nothing, reason_for_delete="it is destroyed")
+        if _carry_out(targets, observed, format, yes=yes, keep_partial=keep_partial):
+            raise typer.Exit(1)
+
+
+def show(
+    inventory: InventoryArgument = None,
+    limit: Limit = None,
+    project: ProjectName = None,
+    format: Format = "text",
+) -> None:
+    """Show what this project owns on the hosts, and how it is."""
+    session = open_session(inventory, limit=limit, project=project)
+    with connected(session) as targets:
+        listings = {name: _listing(target, session.project_of(name)) for name, target in targets.items()}
+    if format == "json":
+        typer.echo(json.dumps({"version": 1, "hosts": listings}, indent=2))
+        return
+    paint = style()
+    for name, rows in listings.items():
+        count = f"{len(rows)} resource{'s' if len(rows) != 1 else ''}" if rows else "owns nothing here"
+        typer.echo(f"{paint(name, 'bold')}   project {session.project_of(name)}: {count}")
+        width = max((len(row["address"]) for row in rows), default=0)
+        for row in rows:
+            colour = "green" if row["exists"] else "red"
+            mark = paint("●" if row["exists"] else "○", colour)
+            typer.echo(f"  {mark} {row['address']:<{width}}  {row['status']}".rstrip())
+
+
+def validate(
+    inventory: InventoryArgument = None,
+    limit: Limit = None,
+    tags: Tags = None,
+    skip_tags: SkipTags = None,
+    extra_vars: ExtraVars = None,
+) -> None:
+    """Check the inventory, roles and templates. Needs no host and no root.
+
+    Where a template asks for host facts, this machine's stand in for them.
+    """
+    from provisioner.host import Host
+
+    session = open_session(inventory, limit=limit, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars)
+    with Host() as host:
+        facts = host.facts.as_variables()
+    built = session.build(lambda _: facts)
+    for name, desired in built.items():
+        session.project_of(name)
+        count = len(desired.resources)
+        typer.echo(f"{name}   {count} resource{'s' if count != 1 else ''}, {len(desired.expects)} expectations")
+    typer.echo("the configuration is valid")
+
+
+# -- stages -------------------------------------------------------------------------------------------
+
+
+def _build(session: Session, targets: Mapping[str, Target]) -> dict[str, Desired]:
+    return session.build(lambda name: targets[name].facts())
+
+
+def _plan_all(
+    session: Session,
+    targets: Mapping[str, Target],
+    desired: Mapping[str, Desired],
+    *,
+    adopt: bool = False,
+    reason_for_delete: str | None = None,
+) -> dict[str, Observation]:
+    """A plan for every host, before one is touched. All hosts' problems are raised together."""
+    from provisioner.engine.apply import observe_and_plan
+    from provisioner.engine.plan import NotOwnedError
+    from provisioner.errors import ConfigError, Problems
+
+    observed: dict[str, Observation] = {}
+    problems = Problems()
+    foreign: list[str] = []
+    hint: str | None = None
+    for name, target in targets.items():
+        try:
+            observed[name] = observe_and_plan(
+                target, desired[name], session.project_of(name), adopt=adopt, reason_for_delete=reason_for_delete
+            )
+        except ConfigError as error:
+            problems.extend(error)
+        except NotOwnedError as error:
+            foreign += [f"{name}: {line}" for line in error.message.splitlines()]
+            hint = error.hint
+    problems.raise_if_any()
+    if foreign:
+        raise NotOwnedError("\n".join(foreign), hint=hint)
+    return observed
+
+
+def _carry_out(
+    targets: Mapping[str, Target],
+    observed: Mapping[str, Observation],
+    format: str,
+    *,
+    yes: bool,
+    keep_partial: bool,
+) -> bool:
+    """Show, ask, do. Whether something failed."""
+    from provisioner.report.data import result_data
+
+    plans = {name: one.plan for name, one in observed.items()}
+    changing = any(plans.values())
+    if format == "text":
+        _print_plans(plans, format)
+    if changing and not yes:
+        _ask(plans)
+    failed = False
+    results: dict[str, Any] = {}
+    with stop_on_signal() as stopped:
+        for name, one in observed.items():
+            if stopped():
+                typer.echo(f"{name}   not touched: the run was interrupted", err=True)
+                failed = True
+                continue
+            result, seconds = apply_one(
+                targets[name], one, keep_partial=keep_partial, interrupted=stopped, quiet=format != "text"
+            )
+            results[name] = result_data(result, seconds)
+            failed = failed or not result.ok
+    if format == "json":
+        from provisioner.report.data import plans_data
+
+        typer.echo(json.dumps({**plans_data(plans), "results": results}, indent=2))
+    return failed
+
+
+def apply_one(
+    target: Target,
+    observed: Observation,
+    *,
+    keep_partial: bool = False,
+    interrupted: Callable[[], bool] = lambda: False,
+    quiet: bool = False,
+) -> tuple[ApplyResult, float]:
+    """Apply one host's plan, and print what became of it."""
+    from provisioner.engine.apply import apply_plan
+    from provisioner.report.text import failure_lines, result_line
+
+    began = time.monotonic()
+    watcher = None if quiet or not observed.plan.steps else Progress(target.name, len(observed.plan.steps))
+    result = apply_plan(target, observed, keep_partial=keep_partial, watcher=watcher, interrupted=interrupted)
+    seconds = time.monotonic() - began
+    if watcher is not None:
+        watcher.clear()
+    if quiet:
+        return result, seconds
+    paint = style()
+    if not result.ok:
+        typer.echo(f"{paint(target.name, 'bold')}   {paint('not applied', 'red')}")
+        for line in failure_lines(result, paint):
+            typer.echo(line)
+    elif observed.plan.steps:
+        typer.echo(f"{paint(target.name, 'bold')}   {paint('applied', 'green')}: {result_line(result, seconds)}")
+        for address, note in result.notes.items():
+            typer.echo(f"  {address}   {note}")
+    return result, seconds
+
+
+class Progress:
+    """One line on a terminal that says how far an apply is; nothing in a log."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self.name = name
+        self.total = total
+        self.done = 0
+        self.on = sys.stderr.isatty()
+
+    def batch(self, steps: Sequence[Step], results: Sequence[StepResult]) -> None:
+        self.done += sum(not one.skipped and one.error is None for one in results)
+        if self.on:
+            step = steps[-1]
+            text = f"{self.name}   {min(self.done, self.total)}/{self.total}   {step.action} {step.address}"
+            sys.stderr.write(f"\r\x1b[K{text[:100]}")
+            sys.stderr.flush()
+
+    def rolling_back(self, steps: int) -> None:
+        if self.on:
+            sys.stderr.write(f"\r\x1b[K{self.name}   putting the host back: {steps} steps")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self.on:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM finish the step in hand; the function says whether one came."""
+    came: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if not came:
+            typer.echo("\nstopping after the step in hand, then putting the host back", err=True)
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _locked(targets: Mapping[str, Target]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for target in targets.values():
+            stack.enter_context(target.lock())
+        yield
+
+
+def _print_plans(plans: Mapping[str, Plan], format: str) -> None:
+    if format == "json":
+        from provisioner.report.data import plans_data
+
+        typer.echo(json.dumps(plans_data(plans), indent=2))
+        return
+    from provisioner.report.text import plans_text
+
+    typer.echo(plans_text(plans, style()))
+
+
+def _ask(plans: Mapping[str, Plan]) -> None:
+    from provisioner.errors import UsageError
+
+    if not sys.stdin.isatty():
+        raise UsageError("there is nobody to ask whether to go on", hint="add --yes to apply without asking")
+    hosts = sum(bool(plan) for plan in plans.values())
+    steps = sum(len(plan.steps) for plan in plans.values())
+    if not typer.confirm(f"Carry out {steps} steps on {hosts} host{'s' if hosts != 1 else ''}?"):
+        typer.echo("nothing was touched")
+        raise typer.Exit(1)
+
+
+def _save(plans: Mapping[str, Plan], path: str) -> None:
+    from pathlib import Path
+
+    from provisioner.errors import NsprovError
+    from provisioner.report.data import plans_data
+
+    try:
+        Path(path).write_text(json.dumps(plans_data(plans), indent=2) + "\n")
+    except OSError as error:
+        raise NsprovError(f"cannot save the plan to {path}: {error.strerror}") from None
+
+
+def _refuse_stale(path: str, plans: Mapping[str, Plan]) -> None:
+    """Raise StalePlanError unless a saved plan is exactly what would be done now."""
+    from pathlib import Path
+
+    from provisioner.errors import StalePlanError, UsageError
+    from provisioner.report.data import plans_data
+
+    try:
+        saved = json.loads(Path(path).read_text())["hosts"]
+    except OSError as error:
+        raise UsageError(f"cannot read the plan {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"{path} is not a plan of nsprov", hint="make one with: nsprov plan --out FILE") from None
+    now = json.loads(json.dumps(plans_data(plans)))["hosts"]
+    differences = []
+    for name in sorted(saved.keys() | now.keys()):
+        was, is_ = saved.get(name), now.get(name)
+        if was == is_:
+            continue
+        if was is None or is_ is None:
+            differences.append(f"  {name}: is {'no longer' if is_ is None else 'newly'} among the hosts")
+            continue
+        old = {step["address"]: step for step in was["steps"]}
+        new = {step["address"]: step for step in is_["steps"]}
+        changed = [a for a in sorted(old.keys() | new.keys()) if old.get(a) != new.get(a)]
+        listed = ", ".join(changed[:8]) + (f" and {len(changed) - 8} more" if len(changed) > 8 else "")
+        differences.append(f"  {name}: {listed or 'something that no step touches'}")
+    if differences:
+        raise StalePlanError(
+            "\n".join(["the plan is stale; since it was made these have changed:", *differences]),
+            hint="make a new plan, and review it",
+        )
+
+
+def _verify(targets: Mapping[str, Target], desired: Mapping[str, Desired]) -> bool:
+    from provisioner.cli.verify import verify_and_print
+
+    return verify_and_print({name: (desired[name], target.testinfra_uri) for name, target in targets.items()})
+
+
+def _listing(target: Target, project: str) -> list[dict[str, Any]]:
+    from provisioner.engine import manifest as manifests
+    from provisioner.engine.plan import scope_of
+    from provisioner.model import Desired
+
+    manifest = manifests.load(project, target.read_manifests())
+    found = target.observe(scope_of(Desired(), manifest)).resources
+    lines = target.status(list(found.values()))
+    rows = []
+    for address in manifest.owned:
+        resource = found.get(address)
+        summary = "  ".join(text for _, text in resource.summary()[:3]) if resource is not None else ""
+        status = lines.get(address) or (summary[:80] if resource is not None else "gone from the host")
+        rows.append({"address": str(address), "exists": resource is not None, "status": status})
+    return rows

@@ -1,0 +1,210 @@
+"""What several commands begin with: load the inventory, connect to its hosts, build what they shall have."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from provisioner.config.inventory import Inventory
+    from provisioner.fleet.target import Target
+    from provisioner.model import Desired
+    from provisioner.report.text import Style
+
+__all__ = [
+    "ExtraVars",
+    "InventoryArgument",
+    "Limit",
+    "ProjectName",
+    "Session",
+    "SkipTags",
+    "Tags",
+    "Yes",
+    "connected",
+    "open_session",
+    "style",
+]
+
+InventoryArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="INVENTORY...",
+        help="Inventory files or folders. Default: NSPROV_INVENTORY, or inventory.yml here.",
+        show_default=False,
+    ),
+]
+Limit = Annotated[
+    str | None, typer.Option("--limit", "-l", metavar="PATTERN", help="Only these hosts, as in Ansible: web:!web3")
+]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tags", "-t", metavar="TAGS", help="Only tasks with these tags. Nothing is pruned."),
+]
+SkipTags = Annotated[list[str] | None, typer.Option("--skip-tags", metavar="TAGS", help="All but tasks with these.")]
+ExtraVars = Annotated[
+    list[str] | None,
+    typer.Option("--extra-vars", "-e", metavar="VARS", help="name=value, JSON, or @file. Wins over all others."),
+]
+ProjectName = Annotated[
+    str | None,
+    typer.Option("--project", metavar="NAME", help="Owner of the resources. Default: nsprov_project, or 'default'."),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+_PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
+
+
+@dataclass
+class Session:
+    """An inventory, the chosen hosts, and how they are built."""
+
+    inventory: Inventory
+    hosts: list[str]
+    project: str | None = None
+    tags: Sequence[str] = ()
+    skip_tags: Sequence[str] = ()
+    extra_vars: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, facts: Callable[[str], Mapping[str, Any]]) -> dict[str, Desired]:
+        """What each host shall have. All problems of all hosts are raised together."""
+        from provisioner.config.build import build_desired, default_role_path
+        from provisioner.engine.graph import check_desired
+        from provisioner.errors import ConfigError, Problems
+
+        role_path = default_role_path(self.inventory)
+        problems = Problems()
+        built: dict[str, Desired] = {}
+        for host in self.hosts:
+            try:
+                desired = build_desired(
+                    self.inventory,
+                    host,
+                    facts(host),
+                    role_path=role_path,
+                    tags=self.tags,
+                    skip_tags=self.skip_tags,
+                    extra_vars=self.extra_vars,
+                )
+            except ConfigError as error:
+                problems.extend(error)
+                continue
+            problems.extend(check_desired(desired))
+            built[host] = desired
+        problems.raise_if_any()
+        return built
+
+    def project_of(self, host: str) -> str:
+        """The name under which this host's resources are owned."""
+        from provisioner.errors import ConfigError, Problem, UsageError
+
+        variables = self.inventory.variables(host)
+        name = self.project if self.project is not None else variables.get("nsprov_project", "default")
+        if isinstance(name, str) and _PROJECT.match(name):
+            return str(name)
+        message = f"'{name}' is not a project's name"
+        hint = "letters, digits, '_', '.' and '-', at most 63 of them"
+        if self.project is not None:
+            raise UsageError(message, hint=hint)
+        raise ConfigError(Problem(message, variables.at("nsprov_project"), hint))
+
+
+def open_session(
+    sources: Sequence[str] | None,
+    *,
+    limit: str | None = None,
+    project: str | None = None,
+    tags: Sequence[str] | None = None,
+    skip_tags: Sequence[str] | None = None,
+    extra_vars: Sequence[str] | None = None,
+) -> Session:
+    """Load the inventory and choose the hosts."""
+    from provisioner.config.inventory import load_inventory
+    from provisioner.errors import UsageError
+
+    inventory = load_inventory(_sources(sources))
+    hosts = inventory.select(limit)
+    if not hosts:
+        raise UsageError("no host is chosen", hint="the inventory has none, or --limit leaves none")
+    return Session(inventory, hosts, project, _words(tags), _words(skip_tags), _extra_vars(extra_vars))
+
+
+@contextmanager
+def connected(session: Session) -> Iterator[dict[str, Target]]:
+    """A connection to every chosen host, closed at the end. All that cannot be connected are said at once."""
+    from provisioner.errors import NsprovError
+    from provisioner.fleet.connect import connect
+
+    with ExitStack() as stack:
+        targets: dict[str, Target] = {}
+        errors: list[NsprovError] = []
+        for host in session.hosts:
+            try:
+                targets[host] = connect(host, session.inventory.variables(host))
+            except NsprovError as error:
+                errors.append(error)
+                continue
+            stack.callback(targets[host].close)
+        if errors:
+            raise errors[0] if len(errors) == 1 else _all_of(errors)
+        yield targets
+
+
+def _all_of(errors: Sequence[Any]) -> Any:
+    return type(errors[0])("\n".join(dict.fromkeys(str(error) for error in errors)))
+
+
+def style(*, on_error: bool = False) -> Style:
+    """Colours where a person looks at a terminal, and has not set NO_COLOR."""
+    from provisioner.report.text import Style
+
+    stream = sys.stderr if on_error else sys.stdout
+    return Style(stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb")
+
+
+def _sources(given: Sequence[str] | None) -> list[str]:
+    from provisioner.errors import UsageError
+
+    if given:
+        return list(given)
+    from_environment = os.environ.get("NSPROV_INVENTORY")
+    if from_environment:
+        return [from_environment]
+    for name in ("inventory.yml", "inventory.yaml", "inventory.ini", "inventory"):
+        if Path(name).exists():
+            return [name]
+    raise UsageError("no inventory is given", hint="name one: nsprov plan inventory.yml")
+
+
+def _words(given: Sequence[str] | None) -> list[str]:
+    return [word.strip() for text in given or () for word in text.split(",") if word.strip()]
+
+
+def _extra_vars(given: Sequence[str] | None) -> dict[str, Any]:
+    import shlex
+
+    from provisioner.config.source import Map, load_yaml, load_yaml_text
+    from provisioner.errors import UsageError
+
+    made: dict[str, Any] = {}
+    for text in given or ():
+        value: Any
+        if text.startswith("@"):
+            value = load_yaml(Path(text[1:]))
+        elif text.lstrip().startswith("{"):
+            value = load_yaml_text(text, "--extra-vars")
+        else:
+            value = dict(word.partition("=")[::2] for word in shlex.split(text) if "=" in word)
+            if not value:
+                raise UsageError(f"--extra-vars {text}: expected name=value, JSON, or @file")
+        if value is not None and not isinstance(value, (Map, dict)):
+            raise UsageError(f"--extra-vars {text}: expected variables by name")
+        made.update(value or {})
+    return made

@@ -1,0 +1,95 @@
+"""Chooses and opens the connection to a host, by Ansible's own variables."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from provisioner.errors import ConfigError, NotPermittedError, Problem, did_you_mean
+
+if TYPE_CHECKING:
+    from provisioner.config.source import Map
+    from provisioner.fleet.target import Target
+    from provisioner.host.sandbox import Sandbox
+
+__all__ = ["connect", "connection_of", "sandbox_target"]
+
+_LOCAL_ADDRESSES = ("localhost", "127.0.0.1", "::1")
+_LOCAL = ("local", "ansible.builtin.local")
+_SANDBOX = ("sandbox", "nsprov.sandbox")
+_SSH = ("ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh", "ansible.builtin.paramiko_ssh")
+
+
+def connection_of(name: str, variables: Map) -> str:
+    """``local``, ``sandbox`` or ``ssh``: ``ansible_connection``, and where there is none, what the name says.
+
+    Raises ConfigError for one that nsprov does not have.
+    """
+    given = variables.get("ansible_connection")
+    if given is None:
+        return "local" if variables.get("ansible_host", name) in _LOCAL_ADDRESSES else "ssh"
+    for connection, names in (("local", _LOCAL), ("sandbox", _SANDBOX), ("ssh", _SSH)):
+        if given in names:
+            return connection
+    raise ConfigError(
+        Problem(
+            f"the connection '{given}' is not known here",
+            variables.at("ansible_connection"),
+            did_you_mean(given, ("local", "sandbox", "ssh")),
+        )
+    )
+
+
+def connect(name: str, variables: Map) -> Target:
+    """Open the connection to one host of the inventory.
+
+    Raises:
+        NotPermittedError: root is missing.
+        HostError: the host, or its sandbox, is not there.
+    """
+    connection = connection_of(name, variables)
+    if connection == "ssh":
+        raise ConfigError(
+            Problem(
+                f"the host '{name}' would be reached by ssh, which this version does not have",
+                variables.at("ansible_connection") or variables.at("ansible_host"),
+                "run nsprov on the host itself with 'ansible_connection: local', or try it: nsprov rehearse",
+            )
+        )
+    need_root(name)
+    if connection == "sandbox":
+        from provisioner.host.sandbox import Sandbox
+
+        return sandbox_target(name, Sandbox.attach(name))
+    from provisioner.fleet.target import LocalTarget
+    from provisioner.host import Host
+
+    return LocalTarget(Host(), name)
+
+
+def need_root(name: str = "this host") -> None:
+    """Raise NotPermittedError, with what to do, unless this process is root."""
+    if os.geteuid() != 0:
+        raise NotPermittedError(
+            f"root is needed to look at and to change {name}",
+            hint="run it with sudo; 'nsprov validate' checks the configuration without root and without a host",
+        )
+
+
+def sandbox_target(name: str, sandbox: Sandbox) -> Target:
+    """A connection into a running sandbox, by a process forked into it."""
+    from provisioner.fleet.agent import AgentTarget, serve_socket
+
+    channel: Any
+    channel, _ = sandbox.fork(serve_socket, preload=_AGENT_MODULES)
+    return AgentTarget(name, channel, f"nsprov-sandbox://{sandbox.name}")
+
+
+#: What the agent needs is imported before the fork: a root tree of the user's may have no Python.
+_AGENT_MODULES = (
+    "provisioner.host.netlink",
+    "provisioner.host.systemd",
+    "provisioner.host.nft",
+    "provisioner.host.files",
+    "provisioner.host.facts",
+)

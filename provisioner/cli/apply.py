@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from provisioner.fleet.target import Target
     from provisioner.model import Desired, Plan, Step, StepResult
 
-__all__ = ["Progress", "add_to", "apply_one", "stop_on_signal"]
+__all__ = ["Progress", "add_to", "apply_one", "plan_all", "stop_on_signal"]
 
 Format = Annotated[Literal["text", "json"], typer.Option("--format", help="text for people, json for programs.")]
 Adopt = Annotated[bool, typer.Option("--adopt", help="Take over what is on the host already and is not ours.")]
@@ -60,7 +60,7 @@ def plan(
         inventory, limit=limit, project=project, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars
     )
     with connected(session) as targets:
-        observed = _plan_all(session, targets, _build(session, targets), adopt=adopt)
+        observed = plan_all(session, targets, _build(session, targets), adopt=adopt)
     plans = {name: one.plan for name, one in observed.items()}
     if out is not None:
         _save(plans, out)
@@ -91,7 +91,7 @@ def apply(
     )
     with connected(session) as targets, _locked(targets):
         desired = _build(session, targets)
-        observed = _plan_all(session, targets, desired, adopt=adopt)
+        observed = plan_all(session, targets, desired, adopt=adopt)
         if saved is not None:
             _refuse_stale(saved, {name: one.plan for name, one in observed.items()})
         failed = _carry_out(targets, observed, format, yes=yes or saved is not None, keep_partial=keep_partial)
@@ -115,7 +115,7 @@ def destroy(
     session = open_session(inventory, limit=limit, project=project)
     with connected(session) as targets, _locked(targets):
         nothing = {name: Desired() for name in targets}
-        observed = _plan_all(session, targets, nothing, reason_for_delete="it is destroyed")
+        observed = plan_all(session, targets, nothing, reason_for_delete="it is destroyed")
         if _carry_out(targets, observed, format, yes=yes, keep_partial=keep_partial):
             raise typer.Exit(1)
 
@@ -175,7 +175,7 @@ def _build(session: Session, targets: Mapping[str, Target]) -> dict[str, Desired
     return session.build(lambda name: targets[name].facts())
 
 
-def _plan_all(
+def plan_all(
     session: Session,
     targets: Mapping[str, Target],
     desired: Mapping[str, Desired],

@@ -46,7 +46,7 @@ Limit = Annotated[
 ]
 Tags = Annotated[
     list[str] | None,
-    typer.Option("--tags", "-t", metavar="TAGS", help="Only tasks with these tags. Nothing is pruned."),
+    typer.Option("--tags", "-t", metavar="TAGS", help="Only tasks with these. Nothing is pruned."),
 ]
 SkipTags = Annotated[list[str] | None, typer.Option("--skip-tags", metavar="TAGS", help="All but tasks with these.")]
 ExtraVars = Annotated[

@@ -1,0 +1,318 @@
+"""What each kind is and takes, read from its spec: for ``nsprov explain`` and the reference pages.
+
+Pure: kinds in, values and text out. There is one source of this knowledge, the specs in ``resources``; nothing
+here names a kind.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import cleandoc
+from typing import TYPE_CHECKING, Any
+
+from provisioner.model import Effect
+
+if TYPE_CHECKING:
+    from provisioner.model import Kind
+
+__all__ = [
+    "FieldEntry",
+    "KindEntry",
+    "entry_of",
+    "field_text",
+    "index_text",
+    "kind_text",
+    "pages",
+]
+
+#: What a change of a field does to what runs, in words.
+EFFECTS: Mapping[Effect, str] = {
+    Effect.LIVE: "changed in place; nothing restarts",
+    Effect.RESTART: "restarts the workload",
+    Effect.REPLACE: "replaces the resource, and what lives in it",
+}
+
+_WIDTH = 88
+
+
+@dataclass(frozen=True, slots=True)
+class FieldEntry:
+    """One field of a spec, as a reader of the reference sees it."""
+
+    name: str
+    type: str
+    doc: str
+    required: bool = False
+    default: Any = None
+    effect: Effect = Effect.LIVE
+    examples: tuple[Any, ...] = ()
+    fields: tuple[FieldEntry, ...] = ()
+
+    @property
+    def given(self) -> str:
+        """Whether it must be given, or what holds when it is not."""
+        if self.required:
+            return "required"
+        return "not managed when left out" if self.default is None else f"default {_yaml(self.default)}"
+
+
+@dataclass(frozen=True, slots=True)
+class KindEntry:
+    """One kind, as a reader of the reference sees it."""
+
+    name: str
+    summary: str
+    about: str
+    fields: tuple[FieldEntry, ...]
+
+    def field(self, path: str) -> FieldEntry:
+        """The field at a dotted path (``peer.addresses``). Raises KeyError with the part that is unknown."""
+        fields = self.fields
+        found: FieldEntry | None = None
+        for part in path.split("."):
+            found = next((one for one in fields if one.name == part), None)
+            if found is None:
+                raise KeyError(part)
+            fields = found.fields
+        assert found is not None
+        return found
+
+    def example(self) -> str:
+        """A task of this kind in YAML, from the examples of its fields."""
+        return _task_yaml(self.name, _example_of(self.fields))
+
+
+def entry_of(kind: Kind[Any]) -> KindEntry:
+    """What the reference says of a kind."""
+    schema = kind.resource.model_json_schema()
+    summary, about = _docstring(kind.resource)
+    return KindEntry(kind.name, summary, about, tuple(_fields(schema, schema.get("$defs", {}))))
+
+
+def _docstring(owner: type) -> tuple[str, str]:
+    summary, _, about = cleandoc(owner.__doc__ or "").partition("\n\n")
+    return " ".join(summary.split()), about.strip()
+
+
+# -- from JSON Schema to fields -------------------------------------------------------------------
+
+
+def _fields(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Iterator[FieldEntry]:
+    required = schema.get("required", ())
+    for name, one in schema.get("properties", {}).items():
+        inner = _mapping_in(one, defs)
+        yield FieldEntry(
+            name=name,
+            type=_type(one, defs),
+            doc=" ".join(one.get("description", "").split()),
+            required=name in required,
+            default=one.get("default"),
+            effect=Effect(one.get("effect", Effect.LIVE)),
+            examples=tuple(one.get("examples") or ()),
+            fields=tuple(_fields(inner, defs)) if inner else (),
+        )
+
+
+def _resolved(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
+    while "$ref" in schema:
+        schema = defs[schema["$ref"].rsplit("/", 1)[-1]]
+    return schema
+
+
+def _alternatives(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a value may be, but for null: that a field may be left out is said elsewhere."""
+    schema = _resolved(schema, defs)
+    options = schema.get("anyOf") or schema.get("oneOf") or [schema]
+    flat = [one for option in options for one in (_alternatives(option, defs) if len(options) > 1 else [option])]
+    return [_resolved(one, defs) for one in flat if one.get("type") != "null"]
+
+
+def _mapping_in(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The mapping that a field is, or is a list of, where it has named keys."""
+    for option in _alternatives(schema, defs):
+        if "properties" in option:
+            return option
+        if option.get("type") == "array" and "items" in option:
+            inner = _mapping_in(option["items"], defs)
+            if inner:
+                return inner
+    return None
+
+
+_PLAIN_TYPES = {"string": "text", "integer": "integer", "number": "number", "boolean": "yes or no"}
+
+
+def _type(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
+    return " or ".join(dict.fromkeys(_one_type(one, defs) for one in _alternatives(schema, defs))) or "any"
+
+
+def _one_type(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return " | ".join(str(one) for one in schema["enum"])
+    if "const" in schema:
+        return str(schema["const"])
+    kind = schema.get("type")
+    if kind == "array":
+        return f"list of {_type(schema.get('items') or _first(schema), defs)}"
+    if kind == "object":
+        values = schema.get("additionalProperties")
+        return f"mapping of {_type(values, defs)}" if isinstance(values, dict) and values else "mapping"
+    return _PLAIN_TYPES.get(str(kind), "any")
+
+
+def _first(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    items = schema.get("prefixItems") or [{}]
+    return items[0] if isinstance(items[0], dict) else {}
+
+
+# -- examples -------------------------------------------------------------------------------------
+
+
+def _example_of(fields: Sequence[FieldEntry]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for one in fields:
+        if one.examples:
+            made[one.name] = one.examples[0]
+        elif one.required:
+            made[one.name] = _example_of(one.fields) if one.fields else "…"
+    return made
+
+
+def _yaml(value: Any) -> str:
+    """A value as one line of YAML."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value if value and value.isprintable() and not _needs_quotes(value) else json.dumps(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_yaml(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_yaml(one) for one in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _needs_quotes(text: str) -> bool:
+    import yaml
+
+    try:
+        return bool(yaml.safe_load(f"[{text}]") != [text])
+    except yaml.YAMLError:
+        return True
+
+
+def _task_yaml(kind: str, fields: Mapping[str, Any]) -> str:
+    return "\n".join([f"- {kind}:", *_yaml_lines(fields, 4)])
+
+
+def _yaml_lines(fields: Mapping[str, Any], indent: int) -> Iterator[str]:
+    pad = " " * indent
+    for name, value in fields.items():
+        flat = _yaml(value)
+        if isinstance(value, str) and "\n" in value:
+            yield f"{pad}{name}: |"
+            yield from textwrap.indent(value.rstrip("\n"), pad + "  ").splitlines()
+        elif isinstance(value, Mapping) and len(flat) + indent > 60:
+            yield f"{pad}{name}:"
+            yield from _yaml_lines(value, indent + 2)
+        else:
+            yield f"{pad}{name}: {flat}"
+
+
+# -- text for a terminal --------------------------------------------------------------------------
+
+
+def index_text(entries: Sequence[KindEntry]) -> str:
+    """The kinds, one line each."""
+    wide = max((len(one.name) for one in entries), default=0)
+    lines = [f"  {one.name:<{wide}}  {one.summary}" for one in entries]
+    return "\n".join(["The kinds of resources that a task may declare:", "", *lines])
+
+
+def kind_text(entry: KindEntry) -> str:
+    """A kind with all of its fields, for a terminal."""
+    parts = [f"{entry.name}: {entry.summary}"]
+    if entry.about:
+        parts.append(entry.about)
+    parts.append("FIELDS")
+    parts.extend(textwrap.indent(_field_lines(entry.name, one), "  ") for one in entry.fields)
+    parts.append("EXAMPLE")
+    parts.append(textwrap.indent(entry.example(), "  "))
+    return "\n\n".join(parts)
+
+
+def field_text(kind: str, path: str, entry: FieldEntry) -> str:
+    """One field, with the fields inside it, for a terminal."""
+    parts = [_field_lines("", entry, name=f"{kind}.{path}")]
+    if entry.fields:
+        parts.append("FIELDS")
+        parts.extend(textwrap.indent(_field_lines(f"{kind}.{path}", one), "  ") for one in entry.fields)
+    return "\n\n".join(parts)
+
+
+def _field_lines(parent: str, entry: FieldEntry, *, name: str | None = None) -> str:
+    lines = [f"{name or entry.name}  <{entry.type}>  {entry.given}"]
+    lines += textwrap.wrap(entry.doc, _WIDTH, initial_indent="    ", subsequent_indent="    ")
+    lines.append(f"    changing it: {EFFECTS[entry.effect]}")
+    if entry.examples:
+        lines.append("    for example: " + "   ".join(_yaml(one) for one in entry.examples))
+    if entry.fields and parent:
+        lines.append(f"    its fields: nsprov explain {parent}.{entry.name}")
+    return "\n".join(lines)
+
+
+# -- Markdown pages -------------------------------------------------------------------------------
+
+_GENERATED = "<!-- Written by `nsprov explain --write docs/reference`; change the spec, not this page. -->\n"
+
+
+def pages(kinds: Mapping[str, Kind[Any]]) -> dict[str, str]:
+    """The reference pages by file name: an index, and one page a kind."""
+    entries = [entry_of(kind) for kind in kinds.values()]
+    made = {f"{entry.name}.md": _page(entry) for entry in entries}
+    rows = [f"| [`{one.name}`]({one.name}.md) | {one.summary} |" for one in entries]
+    made["README.md"] = "\n".join(
+        [
+            _GENERATED,
+            "# Kinds of resources",
+            "",
+            "Each task of a role declares one resource of one of these kinds. `nsprov explain KIND` shows the same",
+            "in a terminal, and `nsprov explain --format json-schema` gives editors the schema of a task file.",
+            "",
+            "| kind | what it is |",
+            "| --- | --- |",
+            *rows,
+            "",
+        ]
+    )
+    return made
+
+
+def _page(entry: KindEntry) -> str:
+    parts = [_GENERATED, f"# {entry.name}", "", entry.summary, ""]
+    if entry.about:
+        parts += [entry.about, ""]
+    parts += ["```yaml", entry.example(), "```", "", *_table(entry.fields)]
+    for path, one in _nested("", entry.fields):
+        parts += ["", f"## {path}", "", *_table(one.fields)]
+    return "\n".join([*parts, ""])
+
+
+def _nested(parent: str, fields: Sequence[FieldEntry]) -> Iterator[tuple[str, FieldEntry]]:
+    for one in fields:
+        if one.fields:
+            path = f"{parent}{one.name}"
+            yield path, one
+            yield from _nested(f"{path}.", one.fields)
+
+
+def _table(fields: Sequence[FieldEntry]) -> list[str]:
+    rows = ["| field | type | when left out | what it is | changing it |", "| --- | --- | --- | --- | --- |"]
+    for one in fields:
+        left_out = "required" if one.required else "not managed" if one.default is None else f"`{_yaml(one.default)}`"
+        doc = one.doc + (f" For example `{_yaml(one.examples[0])}`." if one.examples else "")
+        cells = (f"`{one.name}`", one.type, left_out, doc, EFFECTS[one.effect])
+        rows.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+    return rows

@@ -1,0 +1,105 @@
+"""The JSON Schema of a role's task files, for editors and linters; from the same specs as the reference.
+
+Pure, and names no kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from provisioner.model import Expect
+from provisioner.report.reference import entry_of
+
+if TYPE_CHECKING:
+    from provisioner.model import Kind
+
+__all__ = ["task_schema"]
+
+#: A template stands for a value of any type until it is rendered.
+_TEMPLATE = {"type": "string", "pattern": r"\{[\{%]"}
+
+
+def task_schema(kinds: Mapping[str, Kind[Any]]) -> dict[str, Any]:
+    """The JSON Schema of a role's task file, for editors and linters."""
+    defs: dict[str, Any] = {"template": _TEMPLATE}
+    properties: dict[str, Any] = dict(_KEYWORDS)
+    for name, kind in kinds.items():
+        properties[name] = _kind_schema(name, kind.resource.model_json_schema(), defs)
+        properties[name]["description"] = entry_of(kind).summary
+    properties["expect"] = _kind_schema("expect", Expect.model_json_schema(by_alias=True), defs)
+    one_of = [*kinds, "expect", "block", "include_tasks", "import_tasks", "include_role", "import_role"]
+    defs["task"] = {
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "oneOf": [{"required": [name]} for name in one_of],
+    }
+    defs["tasks"] = {"type": "array", "items": {"$ref": "#/$defs/task"}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Tasks of an nsprov role",
+        "type": ["array", "null"],
+        "items": {"$ref": "#/$defs/task"},
+        "$defs": defs,
+    }
+
+
+_TEXT = {"type": "string"}
+_FILE = {"anyOf": [_TEXT, {"type": "object", "properties": {"file": _TEXT}, "required": ["file"]}]}
+_ROLE = {
+    "type": "object",
+    "properties": {"name": _TEXT, "tasks_from": _TEXT, "defaults_from": _TEXT, "vars_from": _TEXT},
+    "required": ["name"],
+}
+_CONDITION = {"anyOf": [_TEXT, {"type": "boolean"}]}
+
+#: What a task may say beside the kind that it declares.
+_KEYWORDS: Mapping[str, Any] = {
+    "name": {"type": "string", "description": "what the task is for; shown in plans"},
+    "when": {"anyOf": [*_CONDITION["anyOf"], {"type": "array", "items": _CONDITION}]},
+    "loop": {"description": "the list (or a template that gives it) that the task is repeated for"},
+    "loop_control": {
+        "type": "object",
+        "properties": {"loop_var": _TEXT, "index_var": _TEXT, "label": _TEXT},
+    },
+    "vars": {"type": "object", "description": "variables of this task alone"},
+    "tags": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
+    "block": {"$ref": "#/$defs/tasks"},
+    "include_tasks": _FILE,
+    "import_tasks": _FILE,
+    "include_role": _ROLE,
+    "import_role": _ROLE,
+}
+
+
+def _kind_schema(prefix: str, schema: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
+    """A kind's own schema with its definitions moved to ``defs``, and a template allowed for every value."""
+    for name, one in schema.pop("$defs", {}).items():
+        defs[f"{prefix}.{name}"] = _templated(one, prefix)
+    made = _templated(schema, prefix)
+    made.pop("title", None)
+    return made
+
+
+def _templated(schema: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key == "properties":
+            made[key] = {name: _or_template(one, prefix) for name, one in value.items()}
+        elif key in ("items", "additionalProperties") and isinstance(value, dict):
+            made[key] = _or_template(value, prefix)
+        elif key in ("anyOf", "oneOf", "allOf", "prefixItems"):
+            made[key] = [_templated(one, prefix) for one in value]
+        elif key == "$ref":
+            made[key] = f"#/$defs/{prefix}.{value.rsplit('/', 1)[-1]}"
+        elif key != "effect":
+            made[key] = value
+    return made
+
+
+def _or_template(schema: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    inner = _templated(schema, prefix)
+    inner.pop("title", None)
+    outer: dict[str, Any] = {key: inner.pop(key) for key in ("description", "default", "examples") if key in inner}
+    return {**outer, "anyOf": [inner, {"$ref": "#/$defs/template"}]} if inner else outer

@@ -259,25 +259,26 @@ class Resource(BaseModel):
     def changes_from(self, current: Resource, last: Resource | None) -> list[Change]:
         """What differs between the host's ``current`` and this desired one, field by field.
 
-        ``last`` is what was last applied, where something was: a kind whose fields have a kernel default
-        uses it to put back a field that has left the configuration.
+        ``last`` is what was last applied, where something was. A field that was managed then and is not now
+        goes back to its default: its change has None for ``after``, and the driver knows the default.
         """
         changes = []
         for name in type(self).model_fields:
-            wanted = getattr(self, name)
-            if wanted is None:
-                continue
-            found = getattr(current, name, None)
-            if wanted != found:
+            wanted, found = getattr(self, name), getattr(current, name, None)
+            left = wanted is None and found is not None and getattr(last, name, None) is not None
+            if left or (wanted is not None and wanted != found):
                 changes.append(Change(name, jsonable(found), jsonable(wanted), self.effect_of(name)))
         return changes
 
-    def merged_over(self, current: Resource) -> Resource:
-        """This one, with the fields that it does not manage taken from the host's: what an update ends in."""
-        merged = {
-            name: getattr(self, name) if getattr(self, name) is not None else getattr(current, name, None)
-            for name in type(self).model_fields
-        }
+    def merged_over(self, current: Resource, changes: Iterable[Change] = ()) -> Resource:
+        """What an update ends in: this one, with the fields that neither it manages nor a change names
+        taken from the host's."""
+        changed = {change.field for change in changes}
+        merged = {}
+        for name in type(self).model_fields:
+            wanted = getattr(self, name)
+            keep = wanted is None and name not in changed
+            merged[name] = getattr(current, name, None) if keep else wanted
         return type(self).model_construct(**merged)
 
     # -- proof ------------------------------------------------------------------------------------

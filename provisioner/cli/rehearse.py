@@ -15,7 +15,6 @@ from provisioner.cli.session import ExtraVars, InventoryArgument, Limit, Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from provisioner.engine.apply import Observation
     from provisioner.fleet.target import Target
@@ -170,7 +169,7 @@ def _show(targets: Mapping[str, Target], desired: Mapping[str, Desired]) -> None
         width = max((len(str(one.address)) for one in workloads), default=0)
         typer.echo(paint(name, "bold"))
         for one in workloads:
-            typer.echo(f"  {str(one.address):<{width}}  {lines.get(one.address, '')}")
+            typer.echo(f"  {one.address!s:<{width}}  {lines.get(one.address, '')}")
         for expect, _ in desired[name].expects:
             colour = "green" if expect.result == "reached" else "red"
             arrow = {"reached": "──▶", "refused": "──╳", "dropped": "──┤"}[expect.result]

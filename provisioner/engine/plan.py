@@ -223,7 +223,7 @@ def _change(declared: Declared, current: Resource, changes: tuple[Change, ...]) 
         Action.REPLACE if replaces else Action.UPDATE,
         resource.address,
         current,
-        resource if replaces else resource.merged_over(current),
+        resource if replaces else resource.merged_over(current, changes),
         named,
         changes,
         declared.source,

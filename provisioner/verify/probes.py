@@ -1,0 +1,410 @@
+"""What testinfra's ``host`` says about namespaces, interfaces, units, cgroups and packet filters.
+
+Each function starts a well-known tool on the host (``ip``, ``systemctl``, ``nft``, ``cat``) and reads its answer;
+the host needs no Python. A function fails with ``AssertionError`` and the tool's own words where there is
+nothing to read. This module stands alone (the standard library and testinfra's ``host``): it is copied into
+every suite that is written, next to the facts that use it.
+
+Answers are kept for the length of a test session, as a host is asked the same thing by many facts; a test that
+changes the host calls ``forget(host)`` before it looks again.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
+
+__all__ = [
+    "addresses",
+    "cgroup_file",
+    "fact",
+    "forget",
+    "ip_json",
+    "link",
+    "netns_list",
+    "nft_list",
+    "read_ahead",
+    "routes",
+    "rules",
+    "run",
+    "sysctl",
+    "unit_netns",
+    "unit_property",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Between the answers to several commands that were asked in one go.
+_MARK = "--8<--nsprov--"
+#: The longest script sent in one go: the kernel takes 128 KiB in one argument.
+_LONGEST = 60_000
+
+
+def fact(title: str, declared: str | None = None) -> Callable[[F], F]:
+    """Names a test after the fact that it checks, and the file and line that declare it."""
+
+    def mark(check: F) -> F:
+        check.fact = (title, declared)  # type: ignore[attr-defined]
+        return check
+
+    return mark
+
+
+# -- namespaces and what is in them ---------------------------------------------------------------
+
+
+def netns_list(host: Any) -> list[str]:
+    """The names of the host's network namespaces."""
+    answer = _ask(host, "ip netns list")
+    if answer.status:
+        raise AssertionError(f"ip netns list: {answer.words}")
+    return [line.split()[0] for line in answer.text.splitlines() if line.strip()]
+
+
+def run(host: Any, netns: str | None, command: str) -> Any:
+    """Runs a shell command, inside a namespace or (None) on the host; testinfra's CommandResult. Never kept."""
+    return host.run(_inside(netns, command))
+
+
+def ip_json(host: Any, netns: str | None, *args: str) -> list[dict[str, Any]]:
+    """What ``ip -j -d ARGS`` answers, in a namespace or (None) on the host."""
+    __tracebackhide__ = True
+    where = ["-n", netns] if netns else []
+    answer = _ask(host, shlex.join(["ip", *where, "-j", "-d", *args]))
+    if answer.status:
+        raise AssertionError(f"{shlex.join(['ip', *where, *args])}: {answer.words}")
+    return _json_lists(answer.text)
+
+
+def link(host: Any, netns: str | None, name: str) -> dict[str, Any] | None:
+    """One interface as ``ip -d link`` shows it; None where there is none of this name."""
+    __tracebackhide__ = True
+    return next((one for one in _network(host, netns).links if one["ifname"] == name), None)
+
+
+def addresses(host: Any, netns: str | None, dev: str) -> set[str]:
+    """The addresses of an interface with their prefix lengths, of both families: ``{"10.0.0.2/24"}``."""
+    __tracebackhide__ = True
+    found = link(host, netns, dev)
+    if found is None:
+        there = ", ".join(sorted(one["ifname"] for one in _network(host, netns).links)) or "none"
+        raise AssertionError(f"there is no interface {dev} {_in(netns)}; there is: {there}")
+    return {f"{one['local']}/{one['prefixlen']}" for one in found.get("addr_info", ()) if "local" in one}
+
+
+def routes(host: Any, netns: str | None, table: str | int = "main") -> list[dict[str, Any]]:
+    """The routes of one table, of both families, as ``ip -d route`` shows them, with ``family`` inet or inet6."""
+    __tracebackhide__ = True
+    names = _table_names(table)
+    found = [one for one in _network(host, netns).routes if str(one.get("table", "main")) in names]
+    return found or _routes_of_named_table(host, netns, str(table))
+
+
+def rules(host: Any, netns: str | None) -> list[dict[str, Any]]:
+    """The routing rules of both families, as ``ip rule`` shows them, with ``family`` inet or inet6."""
+    __tracebackhide__ = True
+    where = ["-n", netns] if netns else []
+    found = []
+    for family, flag in (("inet", "-4"), ("inet6", "-6")):
+        answer = _ask(host, shlex.join(["ip", *where, flag, "-j", "-d", "rule", "show"]))
+        if answer.status:
+            raise AssertionError(f"ip rule {_in(netns)}: {answer.words}")
+        found += [one | {"family": family} for one in _json_lists(answer.text)]
+    return found
+
+
+def sysctl(host: Any, netns: str | None, key: str) -> str:
+    """The value of a kernel parameter, in a namespace or on the host. Blanks within it become single spaces."""
+    __tracebackhide__ = True
+    answer = _ask(host, _sysctl_command(netns, key))
+    if answer.status:
+        raise AssertionError(f"sysctl {key} {_in(netns)}: {answer.words}")
+    return " ".join(answer.text.split())
+
+
+def nft_list(host: Any, netns: str | None, family: str, table: str) -> str:
+    """A table of the packet filter as ``nft -s list table`` shows it, without counters."""
+    __tracebackhide__ = True
+    answer = _ask(host, _nft_command(netns, family, table))
+    if answer.status:
+        raise AssertionError(f"nft list table {family} {table} {_in(netns)}: {answer.words}")
+    return answer.text
+
+
+# -- units and cgroups ----------------------------------------------------------------------------
+
+
+def unit_property(host: Any, unit: str, name: str) -> str:
+    """A property of a unit as ``systemctl show`` spells it (``MemoryMax`` is in bytes, or ``infinity``)."""
+    __tracebackhide__ = True
+    known = _kept(host).units.setdefault(unit, {})
+    if name not in known:
+        answer = _ask(host, shlex.join(["systemctl", "show", "--all", "--no-pager", "--", unit]))
+        if answer.status:
+            raise AssertionError(f"systemctl show {unit}: {answer.words}")
+        known.update(_properties(answer.text))
+    if name not in known:
+        raise AssertionError(f"this host's systemd knows no property {name} of {unit}")
+    return known[name]
+
+
+def unit_netns(host: Any, unit: str) -> str | None:
+    """The named namespace that a unit's main process is in; None where it is in the host's own."""
+    __tracebackhide__ = True
+    pid = unit_property(host, unit, "MainPID")
+    if pid in ("", "0"):
+        state = f"{unit_property(host, unit, 'ActiveState')}, {unit_property(host, unit, 'SubState')}"
+        raise AssertionError(f"{unit} has no main process: it is {state}")
+    answer = _ask(host, _process_netns_command(pid))
+    if answer.status:
+        raise AssertionError(f"the namespace of {unit}, process {pid}: {answer.words}")
+    named = _ask(host, "stat -L -c '%d:%i %n' /run/netns/* 2>/dev/null; true")
+    for line in named.text.splitlines():
+        inode, _, path = line.partition(" ")
+        if inode == answer.text.strip():
+            return path.rpartition("/")[2]
+    return None
+
+
+def cgroup_file(host: Any, unit: str, file: str) -> str | None:
+    """The value in the kernel of a unit's or slice's cgroup v2 file (``memory.max``).
+
+    None where the file is not there, because the kernel or the parent lacks its controller. Fails where the
+    unit has no cgroup at all, because it does not run.
+    """
+    __tracebackhide__ = True
+    group = unit_property(host, unit, "ControlGroup")
+    if not group:
+        raise AssertionError(f"{unit} has no cgroup: it is {unit_property(host, unit, 'ActiveState')}")
+    answer = _ask(host, _cgroup_command(group, file))
+    if answer.status == 3:
+        raise AssertionError(f"{unit} has no cgroup: {group} is not there")
+    if answer.status == 4:
+        return None
+    if answer.status:
+        raise AssertionError(f"{file} of {unit}: {answer.words}")
+    return answer.text.strip()
+
+
+# -- asking many things at once -------------------------------------------------------------------
+
+
+def read_ahead(host: Any, calls: Iterable[tuple[str, Sequence[Any]]]) -> None:
+    """Asks the host in a few round trips what these calls of probes (name, arguments) will ask one by one."""
+    wanted: dict[str, set[tuple[Any, ...]]] = {}
+    for name, args in calls:
+        wanted.setdefault(name, set()).add(tuple(args))
+
+    def of(*names: str) -> list[tuple[Any, ...]]:
+        return sorted((args for name in names for args in wanted.get(name, ())), key=str)
+
+    commands = [_network_command(netns) for netns in {args[0]: None for args in of("link", "addresses", "routes")}]
+    commands += [_sysctl_command(*args) for args in of("sysctl") if len(args) == 2]
+    commands += [_nft_command(*args) for args in of("nft_list") if len(args) == 3]
+    _ask_all(host, commands)
+    _read_units(host, of("unit_property"), of("unit_netns"), of("cgroup_file"))
+
+
+def forget(host: Any) -> None:
+    """Drops what was kept of a host's answers, after a test has changed it."""
+    _all_kept.pop(host, None)
+
+
+class _Answer(NamedTuple):
+    status: int
+    text: str
+
+    @property
+    def words(self) -> str:
+        """What the tool said, in one line."""
+        return "; ".join(line.strip() for line in self.text.splitlines() if line.strip()) or f"status {self.status}"
+
+
+@dataclass
+class _Network:
+    """The interfaces (with their addresses) and the routes of one namespace."""
+
+    links: list[dict[str, Any]] = field(default_factory=list)
+    routes: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class _Kept:
+    """What one host has answered."""
+
+    answers: dict[str, _Answer] = field(default_factory=dict)
+    networks: dict[str | None, _Network] = field(default_factory=dict)
+    units: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+_all_kept: WeakKeyDictionary[Any, _Kept] = WeakKeyDictionary()
+
+
+def _kept(host: Any) -> _Kept:
+    return _all_kept.setdefault(host, _Kept())
+
+
+def _ask(host: Any, command: str) -> _Answer:
+    """The answer to a shell command, asked once."""
+    answers = _kept(host).answers
+    if command not in answers:
+        result = host.run(command)
+        answers[command] = _Answer(result.rc, result.stdout if result.rc == 0 else result.stdout + result.stderr)
+    return answers[command]
+
+
+def _ask_all(host: Any, commands: Iterable[str]) -> None:
+    """Asks many shell commands in as few round trips as the length of a command line allows."""
+    answers = _kept(host).answers
+    script: list[str] = []
+    asked: list[str] = []
+    length = 0
+
+    def send() -> None:
+        if not asked:
+            return
+        parts = host.run("\n".join(script)).stdout.split(_MARK)
+        # One part less or more, and nobody knows whose answer is whose: then each is asked for itself.
+        if len(parts) == len(asked) + 1:
+            for command, text in zip(asked, parts[:-1], strict=True):
+                body, _, status = text.rpartition("\n")
+                answers[command] = _Answer(int(status), body)
+        script.clear()
+        asked.clear()
+
+    for command in dict.fromkeys(commands):
+        if command in answers:
+            continue
+        line = f"( {command} ) 2>&1; printf '\\n%s{_MARK}' $?"
+        length += len(line) + 1
+        if length > _LONGEST:
+            send()
+            length = len(line)
+        script.append(line)
+        asked.append(command)
+    send()
+
+
+def _read_units(
+    host: Any, properties: Sequence[tuple[Any, ...]], netns: Sequence[tuple[Any, ...]], files: Sequence[tuple[Any, ...]]
+) -> None:
+    """Reads the properties of many units with one ``systemctl show``, then what their cgroups and processes say."""
+    names = {args[1] for args in properties if len(args) == 2} | {"ActiveState", "ControlGroup", "MainPID", "SubState"}
+    units = sorted({args[0] for args in (*properties, *netns, *files)})
+    for start in range(0, len(units), 500):
+        chunk = units[start : start + 500]
+        command = ["systemctl", "show", "--all", "--no-pager", f"--property={','.join(sorted(names))}", "--", *chunk]
+        result = host.run(shlex.join(command))
+        blocks = result.stdout.strip("\n").split("\n\n")
+        if result.rc or len(blocks) != len(chunk):
+            continue
+        for unit, block in zip(chunk, blocks, strict=True):
+            _kept(host).units.setdefault(unit, {}).update(_properties(block))
+    known = _kept(host).units
+    pids = [known.get(args[0], {}).get("MainPID", "0") for args in netns]
+    groups = [(known.get(args[0], {}).get("ControlGroup"), args[1]) for args in files if len(args) == 2]
+    commands = [_process_netns_command(pid) for pid in pids if pid not in ("", "0")]
+    commands += [_cgroup_command(group, file) for group, file in groups if group]
+    _ask_all(host, commands)
+
+
+# -- the commands, and how their answers read -----------------------------------------------------
+
+
+def _in(netns: str | None) -> str:
+    return f"in the namespace {netns}" if netns else "on the host"
+
+
+def _inside(netns: str | None, command: str) -> str:
+    return f"ip netns exec {shlex.quote(netns)} sh -c {shlex.quote(command)}" if netns else command
+
+
+def _network_command(netns: str | None) -> str:
+    where = f"-n {shlex.quote(netns)} " if netns else ""
+    return f"printf 'address show\\nroute show table all\\n' | ip {where}-j -d -force -batch -"
+
+
+def _sysctl_command(netns: str | None, key: str) -> str:
+    # As sysctl(8): the separator that comes first is the separator; the other one is part of a name (eth0.5).
+    dot, slash = key.find("."), key.find("/")
+    path = key if slash >= 0 and (dot < 0 or slash < dot) else key.translate(str.maketrans("./", "/."))
+    read = f"cat /proc/sys/{shlex.quote(path)}"
+    return f"ip netns exec {shlex.quote(netns)} {read}" if netns else read
+
+
+def _nft_command(netns: str | None, family: str, table: str) -> str:
+    read = f"nft -s list table {shlex.quote(family)} {shlex.quote(table)}"
+    return f"ip netns exec {shlex.quote(netns)} {read}" if netns else read
+
+
+def _process_netns_command(pid: str) -> str:
+    return f"stat -L -c %d:%i /proc/{shlex.quote(pid)}/ns/net"
+
+
+def _cgroup_command(group: str, file: str) -> str:
+    """Reads a file of a cgroup; status 3 says that the cgroup is missing, 4 that the file is."""
+    return (
+        "r=/sys/fs/cgroup; [ -f $r/cgroup.controllers ] || r=$r/unified; "
+        f'd=$r{shlex.quote(group.rstrip("/"))}; [ -d "$d" ] || exit 3; '
+        f'f="$d"/{shlex.quote(file)}; [ -e "$f" ] || exit 4; cat "$f"'
+    )
+
+
+def _network(host: Any, netns: str | None) -> _Network:
+    __tracebackhide__ = True
+    networks = _kept(host).networks
+    if netns not in networks:
+        answer = _ask(host, _network_command(netns))
+        if answer.status:
+            raise AssertionError(f"ip {_in(netns)}: {answer.words}")
+        made = networks[netns] = _Network()
+        for one in _json_lists(answer.text):
+            if "ifname" in one:
+                made.links.append(one)
+            elif "dst" in one:
+                # `ip` does not say a route's family; only IPv6 routes have a preference.
+                made.routes.append(one | {"family": "inet6" if "pref" in one else "inet"})
+    return networks[netns]
+
+
+def _routes_of_named_table(host: Any, netns: str | None, table: str) -> list[dict[str, Any]]:
+    """The routes of a table that rt_tables may know by another name."""
+    where = ["-n", netns] if netns else []
+    found = []
+    for family, flag in (("inet", "-4"), ("inet6", "-6")):
+        answer = _ask(host, shlex.join(["ip", *where, flag, "-j", "-d", "route", "show", "table", table]))
+        # A table without routes is no table: `ip` then fails.
+        found += [one | {"family": family} for one in (_json_lists(answer.text) if answer.status == 0 else ())]
+    return found
+
+
+def _table_names(table: str | int) -> set[str]:
+    known = {"255": "local", "254": "main", "253": "default"}
+    text = str(table)
+    return {text, known.get(text, text)}
+
+
+def _json_lists(text: str) -> list[dict[str, Any]]:
+    """The objects of the JSON lists that ``ip`` printed, one list a line; what else it said is skipped."""
+    return [one for line in text.splitlines() if line.startswith("[") for one in json.loads(line) if one]
+
+
+def _properties(text: str) -> dict[str, str]:
+    """``NAME=VALUE`` lines of ``systemctl show``; a line that is none continues the value before it.
+
+    A name that comes several times (``ExecStart=`` for each command) has its values on a line each.
+    """
+    found: dict[str, str] = {}
+    last = ""
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        if equals and name.isidentifier() and name[0].isupper():
+            found[name] = f"{found[name]}\n{value}" if name in found else value
+            last = name
+        elif last:
+            found[last] += f"\n{line}"
+    return found

@@ -1,0 +1,56 @@
+"""What was verified, as a person reads it: counts for each host, and each fact that does not hold. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from provisioner.report.text import Style
+    from provisioner.verify.runner import FactResult, VerifyResult
+
+__all__ = ["render", "summary"]
+
+_SIGNS = {"passed": "✓", "failed": "✗", "skipped": "-"}
+_COLOURS = {"passed": "green", "failed": "red", "skipped": "dim"}
+
+
+def render(results: Mapping[str, VerifyResult], *, paint: Style, verbose: bool = False) -> str:
+    """The report of all hosts: a line each, what failed below it, and with ``verbose`` every fact."""
+    width = max(map(len, results), default=0)
+    lines: list[str] = []
+    for name, result in results.items():
+        lines.append(f"{name:<{width}}   {summary(result)}")
+        if result.error:
+            lines += [f"    {line}" for line in result.error.splitlines()]
+        shown = [one for one in result.facts if verbose or one.outcome == "failed"]
+        lines += _facts(shown, paint)
+    return "\n".join(lines)
+
+
+def summary(result: VerifyResult) -> str:
+    """What was found of one host, in a few words."""
+    if result.error:
+        return "could not be checked"
+    if not result.total:
+        return "nothing to check"
+    counted = _count(result.total, "fact")
+    if result.failed:
+        told = f"{counted}, {result.failed} {'does' if result.failed == 1 else 'do'} not hold"
+    else:
+        told = f"{counted} checked, all hold" if not result.skipped else f"{counted} checked, none fails"
+    return f"{told}, {result.skipped} skipped" if result.skipped else told
+
+
+def _facts(facts: list[FactResult], paint: Style) -> Iterator[str]:
+    width = min(70, max((len(one.title) for one in facts), default=0))
+    for one in facts:
+        sign = paint(_SIGNS[one.outcome], _COLOURS[one.outcome])
+        yield f"    {sign} {one.title:<{width}}   {one.declared or ''}".rstrip()
+        if one.outcome == "failed":
+            yield f"        {one.message}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

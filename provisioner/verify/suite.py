@@ -1,0 +1,233 @@
+"""Writes what hosts shall be as a plain pytest-testinfra suite, one named test for each fact.
+
+The suite runs without nsprov: ``pytest --hosts=local:// DIR``. It holds a file of facts for each host, the tests
+that its roles bring, and copies of ``probes.py`` and ``packets.py``, which the facts use.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import keyword
+import re
+import shutil
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from provisioner.errors import ConfigError, UsageError
+from provisioner.report.text import show_path
+from provisioner.verify import packets, probes
+from provisioner.verify.expect import expect_check, expect_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from provisioner.errors import Source
+    from provisioner.model import Check, Desired
+
+__all__ = ["file_stem", "write_suite"]
+
+_INI = """\
+[pytest]
+addopts = --import-mode=importlib
+pythonpath = .
+"""
+
+_README = """\
+# What these hosts shall be
+
+The facts of project `{project}`, written by nsprov from its configuration. They are plain pytest-testinfra tests,
+and need `pip install pytest pytest-testinfra`, not nsprov; the hosts need no Python.
+
+{commands}
+
+- `test_HOST.py`: the facts of a host. Each names the file and line that declares it.
+- `HOST/ROLE/`: the tests that a role brought.
+- `probes.py`, `packets.py`: what the facts call. They start `ip`, `systemctl`, `nft` and `ping` through testinfra.
+- `declared.json`: what the fixture `declared` tells the roles' tests.
+
+Root is needed on the hosts (`--sudo` asks for it). One fact: `pytest -k "eth0 has" …`. For a CI: `--junitxml=FILE`.
+"""
+
+_HEAD = '''\
+"""What {host} shall be: {count} of project {project}.
+
+    pytest --hosts={target} {file}
+"""
+'''
+
+
+def write_suite(
+    folder: Path, hosts: Mapping[str, Desired], *, project: str, targets: Mapping[str, str] | None = None
+) -> list[Path]:
+    """Writes the suite into ``folder``, and returns the files of facts, in the order of the hosts.
+
+    ``targets`` are the testinfra URIs that the hosts are reached by where ``--hosts`` does not say. Files of an
+    earlier suite are written over; a folder that holds anything else is refused.
+    """
+    problems = [problem for desired in hosts.values() for problem in expect_problems(desired)]
+    if problems:
+        raise ConfigError(problems)
+    _make_empty(folder)
+    here = Path(__file__).parent
+    for name in ("probes.py", "packets.py"):
+        shutil.copyfile(here / name, folder / name)
+    conftest = (here / "suite_conftest.py").read_text()
+    imports = "import packets\nimport probes"
+    (folder / "conftest.py").write_text(conftest.replace("from provisioner.verify import packets, probes", imports))
+    (folder / "pytest.ini").write_text(_INI)
+    targets = targets or {}
+    written = []
+    for name, desired in hosts.items():
+        path = folder / f"test_{file_stem(name)}.py"
+        path.write_text(_facts_file(name, desired, project, targets.get(name) or "URI", path.name))
+        _copy_tests(folder / file_stem(name), desired.tests)
+        written.append(path)
+    (folder / "README.md").write_text(_readme(hosts, project, targets))
+    _write_private(folder / "declared.json", _declared(hosts, targets))
+    return written
+
+
+def file_stem(host: str) -> str:
+    """A host's name as a part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", host)
+
+
+# -- the facts ------------------------------------------------------------------------------------
+
+
+class _Fact(NamedTuple):
+    check: Check
+    about: str
+    source: Source | None
+
+
+def _facts(desired: Desired) -> Iterator[_Fact]:
+    """Every fact of a host once, reachability last: its packets are under way while the others are checked."""
+    seen: set[Check] = set()
+    found = [
+        _Fact(check, str(address), declared.source)
+        for address, declared in desired.resources.items()
+        for check in declared.resource.checks()
+    ]
+    found += [_Fact(expect_check(expect), "who reaches whom", source) for expect, source in desired.expects]
+    for one in found:
+        if one.check not in seen:
+            seen.add(one.check)
+            yield one
+
+
+def _facts_file(host: str, desired: Desired, project: str, target: str, file: str) -> str:
+    facts = list(_facts(desired))
+    count = f"{len(facts)} fact{'' if len(facts) == 1 else 's'}"
+    blocks: list[str] = []
+    names: set[str] = set()
+    used: set[str] = set()
+    about = ""
+    for one in facts:
+        body = textwrap.dedent(one.check.code).strip("\n")
+        used |= _names_in(body, one.check.title)
+        heading = f"# -- {one.about} {'-' * max(0, 96 - len(one.about))}\n\n\n" if one.about != about else ""
+        about = one.about
+        mark = (
+            f"@fact({_quoted(one.check.title)}{f', declared={_quoted(show_path(one.source))}' if one.source else ''})"
+        )
+        if len(mark) > 120 and one.source:
+            mark = f"@fact(\n    {_quoted(one.check.title)},\n    declared={_quoted(show_path(one.source))},\n)"
+        function = _function_name(one.check.title, names)
+        blocks.append(f"{heading}{mark}\ndef {function}(host):\n{textwrap.indent(body, '    ')}\n")
+    head = _HEAD.format(host=host, count=count, project=project, target=target, file=file)
+    return "\n\n".join([head + "\n" + _imports(used) if facts else head, *blocks])
+
+
+def _names_in(code: str, title: str) -> set[str]:
+    try:
+        tree = ast.parse(code)
+    except SyntaxError as error:
+        raise ValueError(f"the check '{title}' is not valid Python: {error.msg}: {code!r}") from None
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def _imports(used: set[str]) -> str:
+    lines = []
+    for module, names in (("packets", packets.__all__), ("probes", probes.__all__)):
+        chosen = sorted(name for name in names if name in used or name == "fact")
+        if chosen:
+            lines.append(f"from {module} import {', '.join(chosen)}")
+    return "\n".join(lines) + "\n"
+
+
+def _function_name(title: str, taken: set[str]) -> str:
+    words = re.sub(r"[^A-Za-z0-9]+", "_", title).strip("_").lower() or "fact"
+    base = name = f"test_{words[:80]}"
+    number = 2
+    while name in taken or keyword.iskeyword(name):
+        name = f"{base}_{number}"
+        number += 1
+    taken.add(name)
+    return name
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+# -- what stands beside them ----------------------------------------------------------------------
+
+
+def _make_empty(folder: Path) -> None:
+    """Makes the folder, or clears it of an earlier suite. What is no suite is never cleared."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        there = list(folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror}") from None
+    if there and not {"conftest.py", "declared.json", "probes.py"} <= {path.name for path in there}:
+        raise UsageError(f"{folder} holds other files", hint="name a new folder, or one that an earlier --write made")
+    hosts = json.loads((folder / "declared.json").read_text()) if there else {}
+    for stem in hosts:
+        (folder / f"test_{stem}.py").unlink(missing_ok=True)
+        shutil.rmtree(folder / stem, ignore_errors=True)
+
+
+def _copy_tests(folder: Path, roles: Iterable[str]) -> None:
+    """Copies the ``tests/`` of roles that hold pytest files, each into a folder of the role's name."""
+    for tests in dict.fromkeys(roles):
+        source = Path(tests)
+        if any(source.rglob("test_*.py")) or any(source.rglob("*_test.py")):
+            role = source.resolve().parent.name if source.name == "tests" else source.name
+            ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+            shutil.copytree(source, folder / role, dirs_exist_ok=True, ignore=ignored, ignore_dangling_symlinks=True)
+
+
+def _readme(hosts: Mapping[str, Desired], project: str, targets: Mapping[str, str]) -> str:
+    lines = ["    pytest .                # every host, each by its own connection"] if targets else []
+    for name in list(hosts)[:3]:
+        stem = file_stem(name)
+        files = f"test_{stem}.py" + (f" {stem}/" if hosts[name].tests else "")
+        lines.append(f"    pytest --hosts={targets.get(name, f'ssh://root@{name}')} {files}")
+    return _README.format(project=project, commands="\n".join(lines))
+
+
+def _declared(hosts: Mapping[str, Desired], targets: Mapping[str, str]) -> str:
+    found = {}
+    for name, desired in hosts.items():
+        resources = [
+            {
+                "address": str(address),
+                "kind": address.kind,
+                "role": declared.role,
+                "fields": declared.resource.declared(),
+            }
+            for address, declared in desired.resources.items()
+        ]
+        found[file_stem(name)] = {"target": targets.get(name), "resources": resources}
+    return json.dumps(found, indent=1) + "\n"
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Writes a file that only its owner reads: declared fields may hold a secret."""
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(text)

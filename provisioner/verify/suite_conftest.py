@@ -1,0 +1,201 @@
+"""How pytest runs a written suite: each fact is a test that is named by its title.
+
+Copied into every suite as its ``conftest.py``; needs pytest and pytest-testinfra, not nsprov. The facts of a host
+stand in ``test_HOST.py`` and the tests that its roles brought in ``HOST/ROLE/``. Both run on the host of that name:
+with ``--hosts=URI`` on the one that is given, else on the one that ``declared.json`` names.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import testinfra
+
+from provisioner.verify import packets, probes
+
+SUITE = Path(__file__).parent
+
+
+class Fact(pytest.Item):
+    """One fact of a host; its name is the fact's title."""
+
+    def __init__(self, *, check: Callable[[Any], None], declared: str | None, **kw: Any) -> None:
+        super().__init__(**kw)
+        self.check = check
+        self.declared = declared
+        if declared:
+            self.user_properties.append(("declared", declared))
+
+    def setup(self) -> None:
+        # JUnit takes a test's name from its node id, and would cut it at the colons of an IPv6 address.
+        with suppress(ImportError):
+            from _pytest.junitxml import xml_key
+
+            xml = self.config.stash.get(xml_key, None)
+            if xml is not None:
+                reporter = xml.node_reporter(getattr(self, "id", self.nodeid))
+                reporter.add_attribute("name", self.name)
+                reporter.add_attribute("classname", self.path.stem)
+
+    def runtest(self) -> None:
+        self.check(host_of(self.config, host_name(self.path)))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        excinfo.traceback = excinfo.traceback.cut(path=self.path)
+        shown = excinfo.getrepr(style="short")
+        if self.declared:
+            shown.addsection("declared in", self.declared)
+        return shown
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        # Not the bare title: of a text that its node id ends in, pytest prints the dots as colons.
+        return self.path, self.check.__code__.co_firstlineno - 1, f"{host_name(self.path)}: {self.name}"
+
+
+def pytest_pycollect_makeitem(collector: pytest.Module, name: str, obj: object) -> Fact | None:
+    found = getattr(obj, "fact", None)
+    if not (name.startswith("test") and callable(obj) and isinstance(found, tuple)):
+        return None
+    title, declared = found
+    return Fact.from_parent(collector, name=title, check=obj, declared=declared)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Connects to each host, asks it for most of what the chosen facts need, and sends the packets."""
+    if session.config.getoption("collectonly"):
+        return
+    chosen: dict[str, list[tuple[str, Sequence[Any]]]] = {}
+    for item in session.items:
+        calls = chosen.setdefault(host_name(item.path), [])
+        if isinstance(item, Fact):
+            calls += calls_of(item.path).get(item.check.__name__, ())
+    for name, calls in chosen.items():
+        host = host_of(session.config, name)
+        if calls:
+            packets.start(host, [packets.Attempt(*args) for probe, args in calls if probe == "expect_packet"])
+            probes.read_ahead(host, calls)
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Says what was expected and what is there: facts are written ``found == wanted`` or ``wanted in found``."""
+    if op == "==" and isinstance(left, (str, int, type(None))) and isinstance(right, (str, int, type(None))):
+        expected, found = _text(right), _text(left)
+    elif op == "in" and isinstance(right, (set, frozenset, list)) and isinstance(left, str):
+        expected, found = _text(left), ", ".join(sorted(map(_text, right))) or "none"
+    elif op == "in" and isinstance(right, tuple):
+        expected, found = " or ".join(map(_text, right)), _text(left)
+    else:
+        return None
+    return [f"{left!r} {op} {right!r}", f"expected: {expected}", f"found:    {found}"]
+
+
+@pytest.fixture(scope="module")
+def host(request: pytest.FixtureRequest) -> Any:
+    """The host that this file's tests are about, as testinfra shows it."""
+    return host_of(request.config, host_name(request.path))
+
+
+@pytest.fixture(scope="module")
+def declared(request: pytest.FixtureRequest) -> Callable[..., list[dict[str, Any]]]:
+    """What the role of this test has declared on the host: ``declared("netns")`` is a list of fields by name."""
+    parts = request.path.relative_to(SUITE).parts
+    role = parts[1] if len(parts) > 2 else None
+    resources = _declared()[host_name(request.path)]["resources"]
+
+    def of(kind: str | None = None) -> list[dict[str, Any]]:
+        return [
+            one["fields"] for one in resources if kind in (None, one["kind"]) and (role is None or one["role"] == role)
+        ]
+
+    return of
+
+
+# -- which host -----------------------------------------------------------------------------------
+
+
+def host_name(path: Path) -> str:
+    """The name of the host that a file of this suite is about."""
+    parts = path.relative_to(SUITE).parts
+    return parts[0] if len(parts) > 1 else path.stem.removeprefix("test_")
+
+
+def host_of(config: pytest.Config, name: str) -> Any:
+    """The connection to a host, opened once."""
+    return _connect(hostspec(config, name), config)
+
+
+def hostspec(config: pytest.Config, name: str) -> str:
+    """The testinfra URI of a host: the one that ``--hosts`` gives, or the one it was written with."""
+    given = [one for one in (config.getoption("hosts") or "").split(",") if one]
+    if len(given) == 1:
+        return given[0]
+    for one in given:
+        address = urlsplit(one if "://" in one else f"//{one}")
+        if name in (address.hostname, address.netloc):
+            return one
+    target = _declared().get(name, {}).get("target")
+    if given or not target:
+        raise pytest.UsageError(f"say how to reach {name}: --hosts=local://, or --hosts=ssh://{name}")
+    return str(target)
+
+
+@cache
+def _connect(spec: str, config: pytest.Config) -> Any:
+    option = config.option
+    try:
+        found = testinfra.get_host(
+            spec,
+            ssh_config=option.ssh_config,
+            ssh_identity_file=option.ssh_identity_file,
+            sudo=option.sudo,
+            sudo_user=option.sudo_user,
+            ansible_inventory=option.ansible_inventory,
+            force_ansible=option.force_ansible,
+        )
+        answer = found.run("true")
+    except Exception as error:
+        raise pytest.UsageError(f"{spec} cannot be reached: {error}") from None
+    if answer.rc:
+        raise pytest.UsageError(f"{spec} cannot be reached: {answer.stderr.strip() or f'status {answer.rc}'}")
+    return found
+
+
+@cache
+def _declared() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((SUITE / "declared.json").read_text())
+    return loaded
+
+
+# -- what the facts will ask ----------------------------------------------------------------------
+
+
+@cache
+def calls_of(path: Path) -> dict[str, list[tuple[str, Sequence[Any]]]]:
+    """For each function of a file, the probes it calls with plain values: name and arguments but for ``host``."""
+    known = {*probes.__all__, *packets.__all__}
+    tree = ast.parse(path.read_text())
+    return {
+        one.name: [call for call in _plain_calls(one) if call[0] in known]
+        for one in tree.body
+        if isinstance(one, ast.FunctionDef)
+    }
+
+
+def _plain_calls(function: ast.FunctionDef) -> Iterator[tuple[str, Sequence[Any]]]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords and node.args:
+            values = [one.value for one in node.args[1:] if isinstance(one, ast.Constant)]
+            if len(values) == len(node.args) - 1:
+                yield node.func.id, values
+
+
+def _text(value: object) -> str:
+    return "nothing" if value in (None, "") else str(value)

@@ -34,6 +34,7 @@ class Cable(Resource):
 
     kind: ClassVar[str] = "cable"
 
+    name: str = spec(..., effect=Effect.REPLACE, doc="what it is called", examples=["c1"])
     colour: Literal["red", "blue"] | None = spec(None, doc="the sleeve's colour", examples=["blue"])
     length: int = spec(1, effect=Effect.REPLACE, doc="how long it is, in metres")
     end: End = spec(..., effect=Effect.RESTART, doc="the far end")
@@ -75,7 +76,7 @@ def test_a_kind_in_the_terminal(cable: KindEntry) -> None:
     assert "length  <integer>  default 1\n      how long it is, in metres\n      changing it: replaces" in text
     assert "its fields: nsprov explain cable.end" in text
     assert text.endswith(
-        "- cable:\n      colour: blue\n      end: {name: eth0, addresses: [10.0.0.2/24]}".replace("…", "")
+        "- cable:\n      name: c1\n      colour: blue\n      end: {name: eth0, addresses: [10.0.0.2/24]}"
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from provisioner.errors import ConfigError, UsageError
+from provisioner.model import Check
 from provisioner.report.text import show_path
 from provisioner.verify import packets, probes
 from provisioner.verify.expect import expect_check, expect_problems
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from provisioner.errors import Source
-    from provisioner.model import Check, Desired
+    from provisioner.model import Desired
 
 __all__ = ["file_stem", "write_suite"]
 
@@ -47,7 +48,7 @@ and need `pip install pytest pytest-testinfra`, not nsprov; the hosts need no Py
 - `probes.py`, `packets.py`: what the facts call. They start `ip`, `systemctl`, `nft` and `ping` through testinfra.
 - `declared.json`: what the fixture `declared` tells the roles' tests.
 
-Root is needed on the hosts (`--sudo` asks for it). One fact: `pytest -k "eth0 has" …`. For a CI: `--junitxml=FILE`.
+Root is needed on the hosts (`--sudo` asks for it). Some facts: `pytest -k "blue and eth0" …`. For a CI: `--junitxml=FILE`.
 """
 
 _HEAD = '''\
@@ -69,24 +70,25 @@ def write_suite(
     problems = [problem for desired in hosts.values() for problem in expect_problems(desired)]
     if problems:
         raise ConfigError(problems)
-    _make_empty(folder)
+    targets = targets or {}
+    files = {name: f"test_{file_stem(name)}.py" for name in hosts}
+    texts = {
+        files[name]: _facts_file(name, desired, project, targets.get(name) or "URI", files[name])
+        for name, desired in hosts.items()
+    }
     here = Path(__file__).parent
-    for name in ("probes.py", "packets.py"):
-        shutil.copyfile(here / name, folder / name)
+    texts |= {name: (here / name).read_text() for name in ("probes.py", "packets.py")}
     conftest = (here / "suite_conftest.py").read_text()
     imports = "import packets\nimport probes"
-    (folder / "conftest.py").write_text(conftest.replace("from provisioner.verify import packets, probes", imports))
-    (folder / "pytest.ini").write_text(_INI)
-    targets = targets or {}
-    written = []
-    for name, desired in hosts.items():
-        path = folder / f"test_{file_stem(name)}.py"
-        path.write_text(_facts_file(name, desired, project, targets.get(name) or "URI", path.name))
-        _copy_tests(folder / file_stem(name), desired.tests)
-        written.append(path)
-    (folder / "README.md").write_text(_readme(hosts, project, targets))
+    texts["conftest.py"] = conftest.replace("from provisioner.verify import packets, probes", imports)
+    texts |= {"pytest.ini": _INI, "README.md": _readme(hosts, project, targets)}
+    _make_empty(folder)
     _write_private(folder / "declared.json", _declared(hosts, targets))
-    return written
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    for name, desired in hosts.items():
+        _copy_tests(folder / file_stem(name), desired.tests)
+    return [folder / files[name] for name in hosts]
 
 
 def file_stem(host: str) -> str:
@@ -106,6 +108,7 @@ class _Fact(NamedTuple):
 def _facts(desired: Desired) -> Iterator[_Fact]:
     """Every fact of a host once, reachability last: its packets are under way while the others are checked."""
     seen: set[Check] = set()
+    titles: set[str] = set()
     found = [
         _Fact(check, str(address), declared.source)
         for address, declared in desired.resources.items()
@@ -113,9 +116,18 @@ def _facts(desired: Desired) -> Iterator[_Fact]:
     ]
     found += [_Fact(expect_check(expect), "who reaches whom", source) for expect, source in desired.expects]
     for one in found:
-        if one.check not in seen:
-            seen.add(one.check)
-            yield one
+        if one.check in seen:
+            continue
+        seen.add(one.check)
+        title = " ".join(one.check.title.split())
+        if title in titles:
+            title = f"{title} ({one.about})"
+        number = 2
+        while title in titles:
+            title = f"{title.removesuffix(f', {number - 1}')}, {number}"
+            number += 1
+        titles.add(title)
+        yield one._replace(check=Check(title, one.check.code))
 
 
 def _facts_file(host: str, desired: Desired, project: str, target: str, file: str) -> str:

@@ -97,7 +97,7 @@ def _sandboxes(session: Session, root: str | None, *, keep: bool) -> Iterator[di
     with ExitStack() as stack:
 
         def start(name: str) -> Sandbox:
-            sandbox = Sandbox.start(name, root=tree, address=_address(session, name), keep=keep)
+            sandbox = Sandbox.start(name, root=tree, address=_address(session, name), outlive=keep)
             if not keep:
                 stack.callback(sandbox.stop)
             return sandbox

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import traceback
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from provisioner.errors import ConfigError, HostError, LockedError, NotPermittedError, NsprovError
 from provisioner.fleet import protocol
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from provisioner.model import Address, Resource, Scope, Snapshot, Step, StepResult
 
-__all__ = ["AgentTarget", "serve", "serve_socket"]
+__all__ = ["AgentTarget", "Channel", "serve", "serve_socket"]
 
 _ERRORS: dict[str, type[NsprovError]] = {
     cls.__name__: cls for cls in (NsprovError, ConfigError, HostError, LockedError, NotPermittedError)
@@ -99,15 +99,27 @@ class _Agent:
             held.__exit__(None, None, None)
 
 
+class Channel(Protocol):
+    """A connection to an agent: its socket, and what the agent wrote to standard error."""
+
+    @property
+    def socket(self) -> socket.socket: ...
+
+    @property
+    def errors(self) -> str: ...
+
+    def close(self) -> None: ...
+
+
 class AgentTarget(Target):
     """A host that is reached through an agent on its side."""
 
-    def __init__(self, name: str, channel: socket.socket, testinfra_uri: str) -> None:
+    def __init__(self, name: str, channel: Channel, testinfra_uri: str) -> None:
         self.name = name
         self.testinfra_uri = testinfra_uri
         self._channel = channel
-        self._requests = channel.makefile("w", encoding="utf-8")
-        self._answers = channel.makefile("r", encoding="utf-8")
+        self._requests = channel.socket.makefile("w", encoding="utf-8")
+        self._answers = channel.socket.makefile("r", encoding="utf-8")
         self._facts: Mapping[str, Any] | None = None
         self._ask("hello")
 
@@ -141,11 +153,12 @@ class AgentTarget(Target):
             self._ask("unlock")
 
     def close(self) -> None:
-        for end in (self._requests, self._answers, self._channel):
+        for end in (self._requests, self._answers):
             try:
                 end.close()
             except OSError:
-                pass
+                pass  # what could not be flushed has nobody to read it
+        self._channel.close()
 
     def _ask(self, do: str, value: Any = None) -> Any:
         try:
@@ -155,7 +168,8 @@ class AgentTarget(Target):
         except OSError as error:
             raise HostError.from_os(f"the connection to {self.name} broke", error) from None
         if not line:
-            raise HostError(f"the connection to {self.name} broke", detail="the agent there has ended")
+            detail = self._channel.errors.strip() or "the agent there has ended"
+            raise HostError(f"the connection to {self.name} broke", detail=detail)
         answer = json.loads(line)
         if "defect" in answer:
             raise RuntimeError(f"on {self.name}: {answer['defect']}")

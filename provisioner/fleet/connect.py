@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from provisioner.errors import ConfigError, NotPermittedError, Problem, did_you_mean
 
@@ -80,9 +80,7 @@ def sandbox_target(name: str, sandbox: Sandbox) -> Target:
     """A connection into a running sandbox, by a process forked into it."""
     from provisioner.fleet.agent import AgentTarget, serve_socket
 
-    channel: Any
-    channel, _ = sandbox.fork(serve_socket, preload=_AGENT_MODULES)
-    return AgentTarget(name, channel, f"nsprov-sandbox://{sandbox.name}")
+    return AgentTarget(name, sandbox.fork(serve_socket, preload=_AGENT_MODULES), f"nsprov-sandbox://{sandbox.name}")
 
 
 #: What the agent needs is imported before the fork: a root tree of the user's may have no Python.

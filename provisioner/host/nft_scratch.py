@@ -12,11 +12,11 @@ import os
 import select
 import signal
 import socket
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from provisioner.errors import HostError
+from provisioner.host import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -125,19 +125,6 @@ def _make_links(names: Iterable[str]) -> None:
     """Interfaces of these names, so that rules can name them. What cannot be made, nft will complain of."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
         for number, name in enumerate(sorted(names)):
-            netlink.send(_veth(name, f"nsprov-far{number}"))
-            netlink.recv(4096)
-
-
-def _veth(name: str, peer: str) -> bytes:
-    """RTM_NEWLINK for a pair of these names."""
-    info = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
-    far = _attribute(1, info + _attribute(3, peer.encode() + b"\0"))  # VETH_INFO_PEER
-    kind = _attribute(1, b"veth\0") + _attribute(2, far)  # IFLA_INFO_KIND, IFLA_INFO_DATA
-    body = info + _attribute(3, name.encode() + b"\0") + _attribute(18, kind)  # IFLA_IFNAME, IFLA_LINKINFO
-    flags = 0x1 | 0x4 | 0x200 | 0x400  # REQUEST, ACK, EXCL, CREATE
-    return struct.pack("=IHHII", 16 + len(body), 16, flags, 1, 0) + body
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
+            pair = messages.link_create(name, "veth", messages.veth_data(f"nsprov-far{number}", None))
+            netlink.send(messages.with_sequence([pair], 1))
+            netlink.recv(65536)

@@ -211,6 +211,16 @@ class Resource(BaseModel):
         netns = getattr(self, "netns", None)
         return [Address("netns", netns)] if netns else []
 
+    def provides(self) -> Iterable[Address]:
+        """Other addresses that stand for this one in ``requires``, ``lives_in`` and ``follows`` of others: an
+        interface by its name (``interface/blue:eth0``), whatever kind makes it."""
+        return []
+
+    def follows(self) -> Iterable[Address]:
+        """What is made before this, and deleted after it, where it is declared as well. Unlike what it
+        ``requires`` it may be missing. A ``lives_in`` may name these too."""
+        return []
+
     def claims(self) -> Iterable[Claim]:
         """What no other resource of the host may have as well."""
         return []

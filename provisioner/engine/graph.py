@@ -24,7 +24,7 @@ def levels(resources: Mapping[Address, Resource]) -> dict[Address, int]:
 
     Resources that stand in a circle are left out; ``check_desired`` reports them.
     """
-    needs = {address: _needs(resource, resources) for address, resource in resources.items()}
+    needs = _all_needs(resources)
     needed_by: dict[Address, list[Address]] = {}
     open_needs: dict[Address, int] = {}
     for address, wanted in needs.items():
@@ -43,15 +43,34 @@ def levels(resources: Mapping[Address, Resource]) -> dict[Address, int]:
                 if open_needs[user] == 0:
                     following.append(user)
         ready, depth = following, depth + 1
-    return level
+    return {address: depth for address, depth in level.items() if address in resources}
+
+
+def _all_needs(resources: Mapping[Address, Resource]) -> dict[Address, set[Address]]:
+    """What each one stands on, and what each stand-in does: an interface's name on whatever makes it."""
+    needs: dict[Address, set[Address]] = {}
+    for address, resource in resources.items():
+        for stand_in in resource.provides():
+            if stand_in not in resources:
+                needs.setdefault(stand_in, set()).add(address)
+    among = {*resources, *needs}
+    for address, resource in resources.items():
+        wanted = {*resource.requires(), *resource.follows()}
+        needs[address] = {one for one in wanted if one in among}
+    return needs
 
 
 def dependents(resources: Mapping[Address, Resource]) -> dict[Address, list[Address]]:
     """For each address, those that live in it: what goes along when it goes."""
+    providers: dict[Address, list[Address]] = {}
+    for address, resource in resources.items():
+        for stand_in in resource.provides():
+            providers.setdefault(stand_in, []).append(address)
     living: dict[Address, list[Address]] = {}
     for address, resource in resources.items():
         for home in resource.lives_in():
-            living.setdefault(home, []).append(address)
+            for one in providers.get(home, (home,)):
+                living.setdefault(one, []).append(address)
     return living
 
 
@@ -86,10 +105,6 @@ def missing_references(desired: Desired, existing: Collection[Address]) -> Probl
 def place(issue: Issue, declared: Declared) -> Problem:
     """An issue as a problem, at the field that it is about."""
     return Problem(f"{declared.resource.address}: {issue.message}", _field_source(declared, issue.field), issue.hint)
-
-
-def _needs(resource: Resource, among: Mapping[Address, Resource]) -> set[Address]:
-    return {wanted for wanted in resource.requires() if wanted in among}
 
 
 def _field_source(declared: Declared, name: str | None) -> Source | None:
@@ -139,10 +154,10 @@ def _check_claims(desired: Desired, problems: Problems) -> None:
 def _check_cycles(desired: Desired, problems: Problems) -> None:
     resources = {address: declared.resource for address, declared in desired.resources.items()}
     ordered = levels(resources)
-    left = {address: resource for address, resource in resources.items() if address not in ordered}
+    left = {address: wanted for address, wanted in _all_needs(resources).items() if address not in ordered}
     reported: set[Address] = set()
     for start in left:
-        circle = _circle(start, left)
+        circle = [one for one in _circle(start, left) if one in resources]
         if circle and not reported & set(circle):
             reported |= set(circle)
             problems.add(
@@ -152,13 +167,13 @@ def _check_cycles(desired: Desired, problems: Problems) -> None:
             )
 
 
-def _circle(start: Address, among: Mapping[Address, Resource]) -> list[Address]:
+def _circle(start: Address, among: Mapping[Address, set[Address]]) -> list[Address]:
     """The circle that is reached by following needs from here."""
     path: list[Address] = []
     at: Address | None = start
     while at is not None and at not in path:
         path.append(at)
-        at = _first(_needs(among[at], among))
+        at = _first(wanted for wanted in among[at] if wanted in among)
     return path[path.index(at) :] if at is not None else []
 
 

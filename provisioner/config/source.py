@@ -7,8 +7,11 @@ booleans and null cannot carry a position themselves, so their container does it
 
 from __future__ import annotations
 
+import json
+import re
+import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
@@ -17,14 +20,25 @@ from provisioner.errors import ConfigError, Problem, Source
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAX_BYTES", "Map", "Seq", "Str", "load_yaml", "load_yaml_text", "read_text", "source_of"]
+__all__ = [
+    "MAX_BYTES",
+    "Map",
+    "Seq",
+    "Str",
+    "Timestamp",
+    "Unsafe",
+    "load_yaml",
+    "load_yaml_text",
+    "read_text",
+    "source_of",
+]
 
 #: No file of a configuration comes near this; what does is a mistake (a disk image, a dump).
 MAX_BYTES = 16 * 1024 * 1024
 #: A document nested deeper than this is a mistake, and would exhaust the interpreter's stack.
 MAX_DEPTH = 100
 #: Aliases may share nodes, but not blow up: what all of them expand to is bounded.
-MAX_EXPANDED = 2_000_000
+MAX_EXPANDED = 200_000
 
 
 class Str(str):
@@ -33,13 +47,31 @@ class Str(str):
     __slots__ = ("source",)
     source: Source | None
 
-    def __new__(cls, value: str, source: Source | None = None) -> Str:
+    def __new__(cls, value: str, source: Source | None = None) -> Self:
         made = super().__new__(cls, value)
         made.source = source
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Str, (str(self), self.source))
+
+
+class Unsafe(Str):
+    """A string tagged ``!unsafe``: what looks like a template in it is text."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Unsafe, (str(self), self.source))
+
+
+class Timestamp(Str):
+    """A date or time of YAML, which stays the text that was written."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Timestamp, (str(self), self.source))
 
 
 class Map(dict[str, Any]):
@@ -107,21 +139,32 @@ def read_text(path: Path) -> str:
     """
     where = Source(str(path))
     try:
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "is missing"
-            raise ConfigError(Problem(f"the file {what}", where))
-        size = path.stat().st_size
-        if size > MAX_BYTES:
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode):
+            what = "a folder" if stat.S_ISDIR(info.st_mode) else "not a regular file"
+            raise ConfigError(Problem(f"the file is {what}", where))
+        if info.st_size > MAX_BYTES:
             raise ConfigError(
                 Problem(
-                    f"the file has {size} bytes, more than the {MAX_BYTES} that a configuration file may have",
+                    f"the file has {info.st_size} bytes, more than the {MAX_BYTES} that a configuration file may have",
                     where,
                     "keep data out of the configuration, or split the file",
                 )
             )
         data = path.read_bytes()
+    except FileNotFoundError:
+        what = f"is a link to {path.readlink()}, which is missing" if path.is_symlink() else "is missing"
+        raise ConfigError(Problem(f"the file {what}", where)) from None
     except OSError as error:  # a loop of links, no permission
-        raise ConfigError(Problem(f"cannot be read: {error.strerror}", where)) from None
+        raise ConfigError(Problem(f"the file cannot be read: {error.strerror}", where)) from None
+    if data.startswith(b"$ANSIBLE_VAULT"):
+        raise ConfigError(
+            Problem(
+                "the file is encrypted by ansible-vault, which this version of nsprov cannot open",
+                where,
+                "decrypt it, or keep the secret in a file that 'lookup' reads at run time",
+            )
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -146,22 +189,16 @@ def load_yaml_text(text: str, file: str, *, line_offset: int = 0) -> Any:
     try:
         loader = _CLoader(text)
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        column = error.position - (text.rfind("\n", 0, error.position) + 1) + 1
-        raise ConfigError(
-            Problem(
-                f"the character U+{ord(str(error.character)[0]) if isinstance(error.character, str) else error.character:04X}"
-                " is not allowed in YAML",
-                Source(file, line, column),
-                "is it a binary file?",
-            )
-        ) from None
+        raise ConfigError(_character_problem(error, file, line_offset, text)) from None
     try:
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
+        as_yaml = _json_as_yaml(text)
+        if as_yaml is not None and as_yaml != text:
+            return load_yaml_text(as_yaml, file, line_offset=line_offset)
         raise ConfigError(_syntax_problem(error, file, line_offset, text)) from None
     except yaml.reader.ReaderError as error:
-        raise ConfigError(Problem(f"not valid YAML: {error.reason}", Source(file), "is it a binary file?")) from None
+        raise ConfigError(_character_problem(error, file, line_offset, text)) from None
     except RecursionError:
         raise ConfigError(Problem("the document is nested too deeply", Source(file))) from None
     finally:
@@ -173,6 +210,25 @@ def load_yaml_text(text: str, file: str, *, line_offset: int = 0) -> Any:
     if build.problems:
         raise ConfigError(build.problems)
     return value
+
+
+_SURROGATES = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
+
+
+def _json_as_yaml(text: str) -> str | None:
+    """A JSON text without what JSON allows and YAML does not: tabs, and characters written in two halves."""
+    if not text.lstrip().startswith(("{", "[")):
+        return None
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return _SURROGATES.sub(_whole_character, text.replace("\t", " "))
+
+
+def _whole_character(halves: re.Match[str]) -> str:
+    high, low = int(halves[1], 16), int(halves[2], 16)
+    return f"\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08x}"
 
 
 _CLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -194,6 +250,18 @@ def _syntax_problem(error: yaml.MarkedYAMLError, file: str, offset: int, text: s
     return Problem(message, source, hint)
 
 
+def _character_problem(error: yaml.reader.ReaderError, file: str, offset: int, text: str) -> Problem:
+    """What to say of a character that YAML forbids. The error's own position counts bytes, so look it up."""
+    code = error.character if isinstance(error.character, int) else ord(str(error.character)[0])
+    found = max(text.find(chr(code)), 0)
+    line, column = text.count("\n", 0, found) + 1, found - text.rfind("\n", 0, found)
+    return Problem(
+        f"the character U+{code:04X} is not allowed in YAML",
+        Source(file, line + offset, column),
+        "is it a binary file?",
+    )
+
+
 class _Builder:
     """Turns YAML nodes into located values, gathering what is wrong on the way."""
 
@@ -202,7 +270,8 @@ class _Builder:
         self.line_offset = line_offset
         self.problems: list[Problem] = []
         self._scalars = yaml.SafeLoader("")
-        self._built = 0
+        self._seen: set[int] = set()
+        self._expanded = 0
         self._open: set[int] = set()
 
     def source(self, node: Any) -> Source:
@@ -210,9 +279,11 @@ class _Builder:
         return Source(self.file, mark.line + 1 + self.line_offset, mark.column + 1)
 
     def value(self, node: Any, depth: int) -> Any:
-        self._built += 1
         source = self.source(node)
-        if self._built > MAX_EXPANDED:
+        if id(node) in self._seen:
+            self._expanded += 1
+        self._seen.add(id(node))
+        if self._expanded > MAX_EXPANDED:
             raise ConfigError(Problem("the aliases of this document expand to too many values", source))
         if depth > MAX_DEPTH:
             raise ConfigError(Problem("the document is nested too deeply", source))
@@ -239,7 +310,9 @@ class _Builder:
             name = self.value(key, depth + 1)
             at = self.source(key)
             if not isinstance(name, (str, int, float, bool)) and name is not None:
-                self.problems.append(Problem("a key must be a plain value, not a mapping or a list", at))
+                template = isinstance(name, Map) and len(node.value) == 1 and node.flow_style and key.flow_style
+                hint = 'a value that starts with a template must be quoted: "{{ … }}"' if template else None
+                self.problems.append(Problem("a key must be a plain value, not a mapping or a list", at, hint))
                 continue
             if not isinstance(name, str):
                 name = key.value  # keys are strings everywhere; 8080: and yes: keep their spelling
@@ -282,10 +355,12 @@ class _Builder:
 
     def _scalar(self, node: Any, source: Source) -> Any:
         tag = node.tag
-        if tag == "tag:yaml.org,2002:str" or tag == "tag:yaml.org,2002:value" or tag == "!unsafe":
+        if tag == "!unsafe":
+            return Unsafe(node.value, source)
+        if tag == "tag:yaml.org,2002:str" or tag == "tag:yaml.org,2002:value":
             return Str(node.value, source)
         construct = yaml.SafeLoader.yaml_constructors.get(tag)
-        if construct is None or not tag.startswith("tag:yaml.org,2002:"):
+        if construct is None or not tag.startswith("tag:yaml.org,2002:") or tag == "tag:yaml.org,2002:binary":
             self._unknown_tag(node, source)
             return None
         try:
@@ -293,10 +368,19 @@ class _Builder:
         except (ValueError, yaml.YAMLError) as error:
             self.problems.append(Problem(f"not a valid value: {error}", source))
             return None
-        # Ansible and nsprov have no dates: what looks like one stays the text that was written.
-        return Str(node.value, source) if tag == "tag:yaml.org,2002:timestamp" else value
+        # No field and no filter takes a date: what looks like one (a version, a name) is wanted as it was written.
+        return Timestamp(node.value, source) if tag == "tag:yaml.org,2002:timestamp" else value
 
     def _unknown_tag(self, node: Any, source: Source) -> None:
+        if node.tag in ("!vault", "!vault-encrypted"):
+            self.problems.append(
+                Problem(
+                    "the value is encrypted by ansible-vault, which this version of nsprov cannot open",
+                    source,
+                    "decrypt it, or keep the secret in a file that 'lookup' reads at run time",
+                )
+            )
+            return
         self.problems.append(
             Problem(f"the YAML tag '{node.tag}' is not known here", source, "write a plain value instead")
         )

@@ -15,7 +15,7 @@ from typing import Any
 
 from provisioner.config.inventory.graph import GroupGraph
 from provisioner.config.inventory.ranges import expand_hosts
-from provisioner.config.source import Map, Seq, Str
+from provisioner.config.source import Map, Seq, Str, Unsafe
 from provisioner.errors import Source, did_you_mean
 
 __all__ = ["read_ini_inventory"]
@@ -211,7 +211,7 @@ def _located(value: Any, at: Source) -> Any:
             made.put(_key(key), _located(item, at), at)
         return made
     if isinstance(value, bytes):
-        return Str(value.decode("utf-8", "surrogateescape"), at)
+        return Unsafe(value.decode("utf-8", "surrogateescape"), at)
     if value is ...:
         return Str("...", at)
     return Str(str(value), at) if isinstance(value, complex) else value

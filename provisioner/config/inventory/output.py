@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from provisioner.config.inventory.inventory import Inventory
+from provisioner.config.source import Timestamp, Unsafe
 from provisioner.errors import UsageError, did_you_mean
 
 __all__ = ["graph_text", "host_data", "list_data", "list_tree", "to_json", "to_yaml"]
@@ -52,15 +53,17 @@ _INTERNAL = frozenset(
 
 
 def to_json(data: Any) -> str:
-    return json.dumps(data, sort_keys=True, indent=4)
+    """Print as ansible-inventory prints JSON."""
+    return json.dumps(data, sort_keys=True, indent=4, ensure_ascii=False, default=lambda moment: moment.isoformat())
 
 
 def to_yaml(data: Any) -> str:
+    """Print as ansible-inventory prints YAML, but a value that stands twice is written twice."""
     import yaml
 
     dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     text: str = yaml.dump(_plain(data), Dumper=dumper, default_flow_style=False, allow_unicode=True)
-    return text
+    return text.rstrip("\n")
 
 
 def host_data(inventory: Inventory, host: str, *, export: bool = False) -> dict[str, Any]:
@@ -82,11 +85,11 @@ def list_data(inventory: Inventory, hosts: Collection[str], *, export: bool = Fa
         entry = {
             "hosts": [host for host in group.hosts if host in hosts and name != "all"],
             "children": list(group.children),
-            "vars": _group_data(inventory, name) if export else {},
+            "vars": _marked(_group_data(inventory, name)) if export else {},
         }
         if filled := {key: value for key, value in entry.items() if value}:
             listed[name] = filled
-    variables = {host: data for host in hosts if (data := host_data(inventory, host, export=export))}
+    variables = {host: _marked(data) for host in hosts if (data := host_data(inventory, host, export=export))}
     listed["_meta"] = {"hostvars": variables, "profile": "inventory_legacy"}
     return listed
 
@@ -161,12 +164,34 @@ def _branch(text: str, depth: int) -> str:
 
 
 def _public(variables: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in variables.items() if name not in _INTERNAL}
+    """What Ansible prints of some variables, in the types that it has for them."""
+    return {name: _native(value) for name, value in variables.items() if name not in _INTERNAL}
+
+
+def _native(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _native(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_native(item) for item in value]
+    if isinstance(value, Timestamp):
+        import yaml
+
+        return yaml.safe_load(value)
+    return value
+
+
+def _marked(value: Any) -> Any:
+    """Values as ``--list`` prints them: a string that is no template is marked as such."""
+    if isinstance(value, dict):
+        return {key: _marked(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_marked(item) for item in value]
+    return {"__ansible_unsafe": str(value)} if isinstance(value, Unsafe) else value
 
 
 def _plain(value: Any) -> Any:
     """Values without positions, which a YAML dumper knows; made anew, so that nothing becomes an alias."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item) for item in value]

@@ -34,7 +34,7 @@ app = typer.Typer(
 )
 
 #: The modules that add commands, in the order that --help shows them.
-_COMMANDS = ("apply", "verify", "rehearse", "inventory", "sandbox", "explain", "doctor")
+_COMMANDS = ("apply", "verify", "rehearse", "inventory", "picture", "sandbox", "explain", "doctor")
 
 
 def _print_version(wanted: bool) -> None:

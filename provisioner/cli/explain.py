@@ -77,10 +77,15 @@ def _topic_text(topic: str) -> str:
 
 def _write_pages(folder: Path, pages: dict[str, str]) -> None:
     """Write the pages, and remove those of kinds that are no more."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.md"):
-        if old.name not in pages:
-            old.unlink()
-    for name, text in pages.items():
-        (folder / name).write_text(text, encoding="utf-8")
+    from provisioner.errors import UsageError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.md"):
+            if old.name not in pages:
+                old.unlink()
+        for name, text in pages.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"the pages cannot be written: {error.strerror}: {error.filename}") from None
     typer.echo(f"{len(pages)} pages in {folder}")

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["SCHEME", "SandboxBackend", "register"]
 
 SCHEME = "nsprov-sandbox"
+#: Seconds that one command may take: a thousand questions may be asked in it.
+_LONGEST = 600
 
 
 class SandboxBackend(BaseBackend):  # type: ignore[misc]  # testinfra is seen as untyped
@@ -27,7 +29,7 @@ class SandboxBackend(BaseBackend):  # type: ignore[misc]  # testinfra is seen as
 
     def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
         line = self.get_command(command, *args)
-        done = self._sandbox.run(["/bin/sh", "-c", line], check=False)
+        done = self._sandbox.run(["/bin/sh", "-c", line], check=False, timeout=_LONGEST)
         return self.result(done.returncode, line.encode(), done.stdout, done.stderr)
 
     @cached_property

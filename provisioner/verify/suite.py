@@ -48,7 +48,8 @@ and need `pip install pytest pytest-testinfra`, not nsprov; the hosts need no Py
 - `probes.py`, `packets.py`: what the facts call. They start `ip`, `systemctl`, `nft` and `ping` through testinfra.
 - `declared.json`: what the fixture `declared` tells the roles' tests.
 
-Root is needed on the hosts (`--sudo` asks for it). Some facts: `pytest -k "blue and eth0" …`. For a CI: `--junitxml=FILE`.
+Root is needed on the hosts (`--sudo` asks for it). Some facts only: `pytest -k "blue and eth0" …`. For a CI:
+`--junitxml=FILE`.
 """
 
 _HEAD = '''\

@@ -272,10 +272,14 @@ def _request(message: bytes) -> None:
 
 def _load_table() -> None:
     from provisioner.host.netlink import Network
-    from provisioner.host.nft import Nft, Ruleset
+    from provisioner.host.nft import Nft, NftTable, Ruleset, Write
 
     family, name = _NFTABLES.split()
-    Nft(Network()).create(None, Ruleset(family, name, f"table {_NFTABLES} {{\n}}\n"))
+    table = NftTable(None, family, name)
+    ruleset = Ruleset(family, name, f"table {_NFTABLES} {{\n}}\n")
+    for error in Nft(Network()).carry_out([Write(table, ruleset, fresh=True)]):
+        if error is not None:
+            raise error
 
 
 def _mount_overlay() -> None:

@@ -13,22 +13,22 @@ import os
 import re
 import threading
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from provisioner.errors import HostError
+from provisioner.host.forked import Forked
 from provisioner.host.nft_scratch import load_and_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from provisioner.host.netlink import Network
 
-__all__ = ["Nft", "NftTable", "Rejected", "Ruleset"]
-
-T = TypeVar("T")
+__all__ = ["Nft", "NftTable", "Rejected", "Ruleset", "Write"]
 
 _LIBRARY = "libnftables.so.1"
+_WRITES_FOR_A_CHILD, _MOST_CHILDREN = 4, 16
 _STATELESS = 1 << 2  # NFT_CTX_OUTPUT_STATELESS: no counters, no quotas used, no expiry
 #: libnftables keeps some of its tables in the process, not in the context.
 _one_at_a_time = threading.Lock()
@@ -55,6 +55,14 @@ class Ruleset(NamedTuple):
     name: str
     text: str
     lines_before: int = 0
+
+
+class Write(NamedTuple):
+    """One change of a table: load a ruleset, which must be ``fresh`` or replaces what is there, or delete it."""
+
+    table: NftTable
+    ruleset: Ruleset | None = None
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,65 +104,80 @@ class Nft:
     def listings(self, tables: Iterable[NftTable]) -> dict[NftTable, str]:
         """The canonical text of those of the tables that exist. A namespace that is missing has none."""
         found: dict[NftTable, str] = {}
+        tables = list(tables)
+        self._network.prepare({table.netns for table in tables})
         for netns, some in _by_netns(tables):
-
-            def read(some: list[NftTable] = some) -> list[tuple[NftTable, str]]:
-                with _Session() as session:
-                    return [(table, text) for table in some if (text := _list(session, table)) is not None]
-
-            try:
-                found.update(self._inside(netns, read))
-            except HostError as error:
-                if netns is None or error.code != errno.ENOENT:
-                    raise
+            if self._network.exists(netns):
+                with _one_at_a_time:
+                    found.update(self._network.run_in(netns, partial(_read, some)))
         return found
 
-    def create(self, netns: str | None, ruleset: Ruleset) -> None:
-        """Load a table that must not exist yet.
+    def carry_out(self, writes: Sequence[Write]) -> list[HostError | None]:
+        """Carry out each write, in a transaction of its own; None for each that was done.
 
-        Raises:
-            HostError: it exists, or the kernel refuses a part of it; then nothing of it is there.
+        Many are shared among children: a removal waits until no packet is on its way through the table,
+        and the waits of several namespaces may pass together.
         """
-        self._write(netns, ruleset, f"create table {ruleset.family} {ruleset.name}")
-
-    def replace(self, netns: str | None, ruleset: Ruleset) -> None:
-        """Put a table in place of the one of its name, in one transaction: no packet sees neither."""
-        named = f"table {ruleset.family} {ruleset.name}"
-        self._write(netns, ruleset, f"{named}; delete {named}")
-
-    def delete(self, table: NftTable) -> None:
-        """Remove one table, with all that is in it; it is no error that it is gone already."""
-
-        def run() -> None:
-            with _Session() as session:
-                done, _, error = session.run(f"delete table {table}")
-                if not done and _list(session, table) is not None:
-                    raise _refused(f"table {table} cannot be deleted", error)
-
-        try:
-            self._inside(table.netns, run)
-        except HostError as error:
-            if table.netns is None or error.code != errno.ENOENT:
-                raise
-
-    def _write(self, netns: str | None, ruleset: Ruleset, first: str) -> None:
-        script = f"{first}\n{ruleset.text}"
-
-        def run() -> None:
-            with _Session() as session:
-                done, _, error = session.run(script)
-            if not done:
-                words = _explained(error, ruleset._replace(lines_before=ruleset.lines_before + 1))
-                if words.startswith(f"{_BEFORE}: Could not process rule: File exists"):
-                    raise HostError(f"table {ruleset.family} {ruleset.name} exists already", code=errno.EEXIST)
-                raise _refused(f"table {ruleset.family} {ruleset.name} is not taken", words)
-
-        self._inside(netns, run)
-
-    def _inside(self, netns: str | None, function: Callable[[], T]) -> T:
-        """Run where the namespace is the calling thread's own: a session belongs to where it was opened."""
+        self._network.prepare({write.table.netns for write in writes})
+        _library()
         with _one_at_a_time:
-            return self._network.run_in(netns, function)
+            return self._carry_out_shared(writes)
+
+    def _carry_out_shared(self, writes: Sequence[Write]) -> list[HostError | None]:
+        count = min(_MOST_CHILDREN, -(-len(writes) // _WRITES_FOR_A_CHILD))
+        parts = [writes[first::count] for first in range(count)]
+        children = [Forked(partial(self._answer_for, part)) for part in parts]
+        outcome: list[HostError | None] = [None] * len(writes)
+        for first, child in enumerate(children):
+            answers, ending = child.collect()
+            for index in range(len(parts[first])):
+                if index >= len(answers):
+                    outcome[first + index * count] = HostError(f"nft itself failed ({ending})")
+                elif answers[index] is not None:
+                    message, detail, code, hint = answers[index]
+                    outcome[first + index * count] = error = HostError(message, code=code, hint=hint)
+                    error.detail = detail
+        return outcome
+
+    def _answer_for(self, writes: Sequence[Write], answer: Callable[[Any], None]) -> None:
+        for write in writes:
+            error = self._carry_out(write)
+            answer(None if error is None else (error.message, error.detail, error.code, error.hint))
+
+    def _carry_out(self, write: Write) -> HostError | None:
+        table = write.table
+        work = partial(_delete, table) if write.ruleset is None else partial(_load, table, write.ruleset, write.fresh)
+        try:
+            self._network.run_in(table.netns, work)
+        except HostError as error:
+            gone = table.netns is not None and error.code == errno.ENOENT and not self._network.exists(table.netns)
+            return None if write.ruleset is None and gone else error
+        return None
+
+
+def _read(tables: Sequence[NftTable]) -> list[tuple[NftTable, str]]:
+    with _Session() as session:
+        return [(table, text) for table in tables if (text := _list(session, table)) is not None]
+
+
+def _load(table: NftTable, ruleset: Ruleset, fresh: bool) -> None:
+    """Load a table in one transaction: no packet meets a part of it, or none."""
+    first = f"create table {table}" if fresh else f"table {table}; delete table {table}"
+    with _Session() as session:
+        done, _, error = session.run(f"{first}\n{ruleset.text}")
+    if done:
+        return
+    words = _explained(error, ruleset._replace(lines_before=ruleset.lines_before + 1))
+    if words.startswith(f"{_BEFORE}: Could not process rule: File exists"):
+        raise HostError(f"table {table} exists already", code=errno.EEXIST)
+    raise _refused(f"table {table} is not taken", words)
+
+
+def _delete(table: NftTable) -> None:
+    with _Session() as session:
+        done, _, error = session.run(f"delete table {table}")
+        if not done and _list(session, table) is not None:
+            raise _refused(f"table {table} cannot be deleted", error)
 
 
 class _Session:

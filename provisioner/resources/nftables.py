@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import AliasChoices, ValidationInfo, field_validator
 
-from provisioner.errors import ConfigError, HostError, Problem, did_you_mean
+from provisioner.errors import ConfigError, Problem, did_you_mean
 from provisioner.model import Action, Change, Check, Driver, Issue, Resource, StepResult, bad, spec
 from provisioner.resources import register
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from provisioner.host import Host
-    from provisioner.host.nft import Ruleset
+    from provisioner.host.nft import Ruleset, Write
     from provisioner.model import Desired, Scope, Step, TaskContext
 
 __all__ = ["Nftables"]
@@ -269,13 +269,8 @@ class NftablesDriver(Driver[Nftables]):
         return found
 
     def carry_out(self, host: Host, steps: Sequence[Step]) -> Iterator[StepResult]:
-        for step in steps:
-            try:
-                _carry_out(host, step)
-            except HostError as error:
-                yield StepResult(step.address, str(error), error.code)
-            else:
-                yield StepResult(step.address)
+        for step, error in zip(steps, host.nft.carry_out([_write(step) for step in steps]), strict=True):
+            yield StepResult(step.address) if error is None else StepResult(step.address, str(error), error.code)
 
 
 def _observed(table: Any, listing: str, forms: Sequence[tuple[Nftables, Any]]) -> Nftables:
@@ -287,17 +282,14 @@ def _observed(table: Any, listing: str, forms: Sequence[tuple[Nftables, Any]]) -
     return Nftables(name=str(table), netns=table.netns, ruleset=listing, declared_as=wanted)
 
 
-def _carry_out(host: Host, step: Step) -> None:
-    from provisioner.host.nft import NftTable
+def _write(step: Step) -> Write:
+    from provisioner.host.nft import NftTable, Write
 
+    table = NftTable(step.address.netns, *step.address.name.split())
     if step.action is Action.DELETE:
-        host.nft.delete(NftTable(step.address.netns, *step.address.name.split()))
-        return
+        return Write(table)
     assert isinstance(step.after, Nftables)
-    if step.action is Action.CREATE:
-        host.nft.create(step.after.netns, _ruleset(step.after))
-    else:
-        host.nft.replace(step.after.netns, _ruleset(step.after))
+    return Write(table, _ruleset(step.after), fresh=step.action is Action.CREATE)
 
 
 def _ruleset(one: Nftables) -> Ruleset:

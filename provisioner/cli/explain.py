@@ -78,11 +78,12 @@ def _topic_text(topic: str) -> str:
 def _write_pages(folder: Path, pages: dict[str, str]) -> None:
     """Write the pages, and remove those of kinds that are no more."""
     from provisioner.errors import UsageError
+    from provisioner.report.reference import GENERATED
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("*.md"):
-            if old.name not in pages:
+            if old.name not in pages and old.read_text(encoding="utf-8").startswith(GENERATED):
                 old.unlink()
         for name, text in pages.items():
             (folder / name).write_text(text, encoding="utf-8")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from provisioner.model import Kind
 
 __all__ = [
+    "GENERATED",
     "FieldEntry",
     "KindEntry",
     "entry_of",
@@ -265,7 +266,8 @@ def _field_lines(parent: str, entry: FieldEntry, *, name: str | None = None) -> 
 
 # -- Markdown pages -------------------------------------------------------------------------------
 
-_GENERATED = "<!-- Written by `nsprov explain --write docs/reference`; change the spec, not this page. -->\n"
+#: How each page begins.
+GENERATED = "<!-- Written by `nsprov explain --write docs/reference`; change the spec, not this page. -->\n"
 
 
 def pages(kinds: Mapping[str, Kind[Any]]) -> dict[str, str]:
@@ -275,7 +277,7 @@ def pages(kinds: Mapping[str, Kind[Any]]) -> dict[str, str]:
     rows = [f"| [`{one.name}`]({one.name}.md) | {one.summary} |" for one in entries]
     made["README.md"] = "\n".join(
         [
-            _GENERATED,
+            GENERATED,
             "# Kinds of resources",
             "",
             "Each task of a role declares one resource of one of these kinds. `nsprov explain KIND` shows the same",
@@ -291,7 +293,7 @@ def pages(kinds: Mapping[str, Kind[Any]]) -> dict[str, str]:
 
 
 def _page(entry: KindEntry) -> str:
-    parts = [_GENERATED, f"# {entry.name}", "", entry.summary, ""]
+    parts = [GENERATED, f"# {entry.name}", "", entry.summary, ""]
     if entry.about:
         parts += [entry.about, ""]
     parts += ["```yaml", entry.example(), "```", "", *_table(entry.fields)]

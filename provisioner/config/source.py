@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_BYTES",
+    "Key",
     "Map",
     "Seq",
     "Str",
@@ -72,6 +73,21 @@ class Timestamp(Str):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Timestamp, (str(self), self.source))
+
+
+class Key(str):
+    """A mapping's key that YAML does not take for text (``80``, ``yes``), as it was written; ``native`` is the rest."""
+
+    __slots__ = ("native",)
+    native: Any
+
+    def __new__(cls, text: str, native: Any) -> Self:
+        made = super().__new__(cls, text)
+        made.native = native
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Key, (str(self), self.native))
 
 
 class Map(dict[str, Any]):
@@ -314,8 +330,8 @@ class _Builder:
                 hint = 'a value that starts with a template must be quoted: "{{ … }}"' if template else None
                 self.problems.append(Problem("a key must be a plain value, not a mapping or a list", at, hint))
                 continue
-            if not isinstance(name, str):
-                name = key.value  # keys are strings everywhere; 8080: and yes: keep their spelling
+            # Keys are strings everywhere; 8080: and yes: keep their spelling.
+            name = str(name) if isinstance(name, str) else Key(key.value, name)
             if name in made and made.keys_at[name] != at:
                 self.problems.append(
                     Problem(
@@ -324,9 +340,9 @@ class _Builder:
                         f"the first one is at line {made.keys_at[name].line}",
                     )
                 )
-            made[str(name)] = self.value(item, depth + 1)
-            made.keys_at[str(name)] = at
-            made.values_at[str(name)] = self.source(item)
+            made[name] = self.value(item, depth + 1)
+            made.keys_at[name] = at
+            made.values_at[name] = self.source(item)
         return made
 
     def _pairs(self, node: Any, depth: int) -> Iterator[tuple[Any, Any]]:

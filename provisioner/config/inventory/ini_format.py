@@ -15,7 +15,7 @@ from typing import Any
 
 from provisioner.config.inventory.graph import GroupGraph
 from provisioner.config.inventory.ranges import expand_hosts
-from provisioner.config.source import Map, Seq, Str, Unsafe
+from provisioner.config.source import Key, Map, Seq, Str, Unsafe
 from provisioner.errors import Source, did_you_mean
 
 __all__ = ["read_ini_inventory"]
@@ -219,6 +219,4 @@ def _located(value: Any, at: Source) -> Any:
 
 def _key(key: Any) -> str:
     """A literal's key as a mapping of YAML has it: text."""
-    if isinstance(key, bool):
-        return str(key).lower()
-    return "null" if key is None else str(key)
+    return key if isinstance(key, str) else Key(str(key), key)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from provisioner.config.inventory.inventory import Inventory
-from provisioner.config.source import Timestamp, Unsafe
+from provisioner.config.source import Key, Timestamp, Unsafe
 from provisioner.errors import UsageError, did_you_mean
 
 __all__ = ["graph_text", "host_data", "list_data", "list_tree", "to_json", "to_yaml"]
@@ -54,7 +54,22 @@ _INTERNAL = frozenset(
 
 def to_json(data: Any) -> str:
     """Print as ansible-inventory prints JSON."""
-    return json.dumps(data, sort_keys=True, indent=4, ensure_ascii=False, default=lambda moment: moment.isoformat())
+    return json.dumps(_with_text_keys(data), sort_keys=True, indent=4, ensure_ascii=False, default=_isoformat)
+
+
+def _isoformat(moment: Any) -> str:
+    text: str = moment.isoformat()
+    return text
+
+
+def _with_text_keys(value: Any) -> Any:
+    """Values whose keys can be sorted: those that are no text in JSON's spelling of them."""
+    if isinstance(value, dict):
+        return {
+            key if isinstance(key, str) else json.dumps(key, default=str): _with_text_keys(item)
+            for key, item in value.items()
+        }
+    return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
 def to_yaml(data: Any) -> str:
@@ -156,7 +171,10 @@ def _graph(inventory: Inventory, name: str, depth: int, with_vars: bool) -> Iter
 
 
 def _graph_vars(variables: Mapping[str, Any], depth: int) -> Iterable[str]:
-    return [_branch(f"{{{name} = {value}}}", depth) for name, value in sorted(variables.items())]
+    return [
+        _branch(f"{{{name} = {value}}}", depth)
+        for name, value in sorted(variables.items(), key=lambda item: str(item[0]))
+    ]
 
 
 def _branch(text: str, depth: int) -> str:
@@ -165,12 +183,13 @@ def _branch(text: str, depth: int) -> str:
 
 def _public(variables: Mapping[str, Any]) -> dict[str, Any]:
     """What Ansible prints of some variables, in the types that it has for them."""
-    return {name: _native(value) for name, value in variables.items() if name not in _INTERNAL}
+    shown: dict[str, Any] = _native({name: value for name, value in variables.items() if name not in _INTERNAL})
+    return shown
 
 
 def _native(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _native(item) for key, item in value.items()}
+        return {key.native if isinstance(key, Key) else key: _native(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_native(item) for item in value]
     if isinstance(value, Timestamp):
@@ -192,7 +211,7 @@ def _marked(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     """Values without positions, which a YAML dumper knows; made anew, so that nothing becomes an alias."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key) if isinstance(key, str) else key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, str) else value

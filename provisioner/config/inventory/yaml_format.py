@@ -6,7 +6,7 @@ from typing import Any
 
 from provisioner.config.inventory.graph import GroupGraph
 from provisioner.config.inventory.ranges import expand_hosts
-from provisioner.config.source import Map, Seq
+from provisioner.config.source import Key, Map, Seq
 from provisioner.errors import Source, did_you_mean
 
 __all__ = ["read_yaml_inventory"]
@@ -45,8 +45,7 @@ def _looks_like_group(data: Any) -> bool:
 
 
 def _read_group(name: str, data: Any, at: Source | None, parent: str | None, graph: GroupGraph) -> None:
-    if not name:
-        graph.problems.add("the name of a group is empty", at)
+    if not _is_name(name, "group", at, graph):
         return
     graph.add_group(name, at)
     if parent is not None:
@@ -105,8 +104,7 @@ def _read_host(pattern: str, section: Map, group: str, graph: GroupGraph) -> Non
             section.at(pattern),
         )
         return
-    if not pattern:
-        graph.problems.add("the name of a host is empty", at)
+    if not _is_name(pattern, "host", at, graph):
         return
     try:
         names, port = expand_hosts(pattern)
@@ -119,6 +117,17 @@ def _read_host(pattern: str, section: Map, group: str, graph: GroupGraph) -> Non
             graph.set_host_variable(
                 name, variable, variables[variable], variables.at(variable), variables.key_at(variable)
             )
+
+
+def _is_name(name: str, what: str, at: Source | None, graph: GroupGraph) -> bool:
+    """Whether a key is a name: text, and not empty. Where it is not, a problem is reported."""
+    if isinstance(name, Key):
+        graph.problems.add(f"the name of a {what} must be text: '{name}' is not", at, hint=f'quote it: "{name}"')
+    elif not name:
+        graph.problems.add(f"the name of a {what} is empty", at)
+    else:
+        return True
+    return False
 
 
 def _a(value: Any) -> str:

@@ -6,6 +6,7 @@ Given by ``-p provisioner.verify.plugin``. A written suite does not need it.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -78,18 +79,27 @@ class _Results:
 def words(message: str, details: str = "") -> str:
     """The reason of a failed assertion in one line: ``expected X, found Y`` where pytest knows both.
 
-    ``details`` are pytest's lines about it, with the code: shown where the assertion says no more than False.
+    ``details`` are pytest's lines about it, with the code: shown where the assertion itself says too little.
     """
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     if not lines:
         return "failed without a reason"
-    expected = next((line.partition(":")[2].strip() for line in lines if line.startswith("expected:")), None)
-    found = next((line.partition(":")[2].strip() for line in lines if line.startswith("found:")), None)
     first = lines[0].removeprefix("AssertionError: ")
-    if expected is not None and found is not None:
-        told = first if not first.startswith("assert ") else ""
-        return f"{told}: expected {expected}, found {found}" if told else f"expected {expected}, found {found}"
-    if first in ("assert False", "assert None", "assert []", "assert {}"):
-        code = [line.strip() for line in details.splitlines() if line.startswith("    ")]
-        return f"not so: {code[-1].removeprefix('assert ')}" if code else first
-    return first
+    code = next((line.strip() for line in reversed(details.splitlines()) if line.startswith("    ")), "")
+    said = _SAYS_LITTLE.match(first)
+    if said and code:
+        return f"{_CALLED[said.lastgroup or 'false']}: {code.removeprefix('assert ')}"
+    sides = dict(line.split(":", 1) for line in lines if line.startswith(("expected:", "found:")))
+    if len(sides) == 2:
+        told = "" if first.startswith("assert ") else f"{first}: "
+        return f"{told}expected {sides['expected'].strip()}, found {sides['found'].strip()}"
+    return first if len(first) <= 300 else f"{first[:299]}…"
+
+
+#: What Python says of a check that had nothing to look at, or is only false, or has several parts.
+_SAYS_LITTLE = re.compile(
+    r"(?P<false>assert (\(|(not )?(False|True|None|\[\]|\{\}|'')$))"
+    r"|(?P<nothing>TypeError: 'NoneType' object is not subscriptable)"
+    r"|(?P<unset>KeyError: )"
+)
+_CALLED = {"false": "not so", "nothing": "not there", "unset": "not set"}

@@ -107,10 +107,9 @@ def routes(host: Any, netns: str | None, table: str | int = "main") -> list[dict
 def rules(host: Any, netns: str | None) -> list[dict[str, Any]]:
     """The routing rules of both families, as ``ip rule`` shows them, with ``family`` inet or inet6."""
     __tracebackhide__ = True
-    where = ["-n", netns] if netns else []
     found = []
-    for family, flag in (("inet", "-4"), ("inet6", "-6")):
-        answer = _ask(host, shlex.join(["ip", *where, flag, "-j", "-d", "rule", "show"]))
+    for family in ("inet", "inet6"):
+        answer = _ask(host, _rules_command(netns, family))
         if answer.status:
             raise AssertionError(f"ip rule {_in(netns)}: {answer.words}")
         found += [one | {"family": family} for one in _json_lists(answer.text)]
@@ -203,6 +202,7 @@ def read_ahead(host: Any, calls: Iterable[tuple[str, Sequence[Any]]]) -> None:
         return sorted((args for name in names for args in wanted.get(name, ())), key=str)
 
     commands = [_network_command(netns) for netns in {args[0]: None for args in of("link", "addresses", "routes")}]
+    commands += [_rules_command(args[0], family) for args in of("rules") for family in ("inet", "inet6")]
     commands += [_sysctl_command(*args) for args in of("sysctl") if len(args) == 2]
     commands += [_nft_command(*args) for args in of("nft_list") if len(args) == 3]
     _ask_all(host, commands)
@@ -326,6 +326,10 @@ def _inside(netns: str | None, command: str) -> str:
 def _network_command(netns: str | None) -> str:
     where = f"-n {shlex.quote(netns)} " if netns else ""
     return f"printf 'address show\\nroute show table all\\n' | ip {where}-j -d -force -batch -"
+
+
+def _rules_command(netns: str | None, family: str) -> str:
+    return shlex.join(["ip", *(["-n", netns] if netns else []), "-f", family, "-j", "-d", "rule", "show"])
 
 
 def _sysctl_command(netns: str | None, key: str) -> str:

@@ -90,11 +90,14 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
         expected, found = _text(right), _text(left)
     elif op == "in" and isinstance(right, (set, frozenset, list)) and isinstance(left, str):
         expected, found = _text(left), ", ".join(sorted(map(_text, right))) or "none"
+    elif op == "in" and isinstance(right, str) and isinstance(left, str):
+        expected, found = left, f"{len(right.splitlines())} lines without it" if "\n" in right else _text(right)
     elif op == "in" and isinstance(right, tuple):
         expected, found = " or ".join(map(_text, right)), _text(left)
     else:
         return None
-    return [f"{left!r} {op} {right!r}", f"expected: {expected}", f"found:    {found}"]
+    shown = repr(right) if len(repr(right)) <= 80 else f"{repr(right)[:79]}…"
+    return [f"{left!r} {op} {shown}", f"expected: {expected}", f"found:    {found}"]
 
 
 @pytest.fixture(scope="module")

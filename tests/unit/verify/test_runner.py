@@ -53,7 +53,13 @@ REASONS = {
     "assert any(n > 3 for n in [1, 2])": "not so: any(n > 3 for n in [1, 2])",
     "assert 1 == 2, 'the MTU is off'": "the MTU is off: expected 2, found 1",
     "raise AssertionError('it is inactive, dead')": "it is inactive, dead",
-    "{}['mtu']": "KeyError: 'mtu'",
+    "{}['mtu']": "not set: {}['mtu']",
+    "link(host, None, 'none0')['mtu']": "not there: link(host, None, 'none0')['mtu']",
+    "assert (None or False) and True": "not so: (None or False) and True",
+    "assert ('UP' in ['DOWN']) is True": "not so: ('UP' in ['DOWN']) is True",
+    "assert 'drop' in 'table\\n}'": "expected drop, found 2 lines without it",
+    "assert 1 < 0": "assert 1 < 0",
+    "raise ValueError('odd')": "ValueError: odd",
     "ip_json(host, 'no-such-netns', 'link')": "ip -n no-such-netns link: ",
 }
 

@@ -104,7 +104,7 @@ def boot(guardian: socket.socket, name: str, address: str, shifted: bool) -> NoR
             f"addr add {address} dev {underlay.UPLINK}",
             f"link set {underlay.UPLINK} up",
         )
-        tree.furnish()
+        tree.furnish(shifted)
         _prepare_units()
         _write_identity(name)
         _hand_over(guardian)
@@ -195,7 +195,7 @@ def _unlock_terminal(outer: int) -> str:
 
 
 def _exec() -> NoReturn:
-    program = next(path for path in _SYSTEMD if os.path.exists(path))
+    program = next(path for path in _SYSTEMD if Path(path).exists())
     environment = {
         "container": "nsprov",
         "NOTIFY_SOCKET": NOTIFY,
@@ -203,6 +203,6 @@ def _exec() -> NoReturn:
         "LANG": "C.UTF-8",
     }
     os.execve(
-        program, [program, "--system", f"--unit={TARGET}", "--show-status=error", "--log-level=notice"], environment
+        program, [program, "--system", f"--unit={TARGET}", "--show-status=error"], environment
     )
     raise AssertionError

@@ -82,10 +82,10 @@ def _settle(name: str, keep: set[int]) -> None:
 
 def close_all_but(keep: set[int]) -> None:
     """Close every descriptor above 2 that is not among these."""
-    for text in os.listdir("/proc/self/fd"):
-        if int(text) > 2 and int(text) not in keep:
+    for descriptor in [int(link.name) for link in Path("/proc/self/fd").iterdir()]:
+        if descriptor > 2 and descriptor not in keep:
             with contextlib.suppress(OSError):
-                os.close(int(text))
+                os.close(descriptor)
 
 
 class _Guardian:
@@ -97,6 +97,7 @@ class _Guardian:
         self.shift = 0
         self.init = 0
         self.init_fd = -1
+        self.twin = 0
         self.twin_fd = -1
         self.reported = False
         self.console: deque[str] = deque(maxlen=60)
@@ -108,22 +109,21 @@ class _Guardian:
         _settle("nsprov-sandbox", {self.starter.fileno(), self.owner, stop, wake})
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, lambda *_: None)
-        twin = self._start_twin()
-        self._reserve(twin)
+        self._start_twin()
+        self._reserve()
         self._build()
         notify, console = self._start_init()
         self._watch(stop, notify, console)
 
-    def _start_twin(self) -> int:
+    def _start_twin(self) -> None:
         me = os.pidfd_open(os.getpid())
-        twin = os.fork()
-        if twin == 0:
+        self.twin = os.fork()
+        if self.twin == 0:
             _be_twin(me, self.wish.name)
         os.close(me)
-        self.twin_fd = os.pidfd_open(twin)
-        return twin
+        self.twin_fd = os.pidfd_open(self.twin)
 
-    def _reserve(self, twin: int) -> None:
+    def _reserve(self) -> None:
         """Take the name and the address, and go to where the bridge is."""
         mount = state.cgroup_mount()
         with state.locked():
@@ -146,8 +146,8 @@ class _Guardian:
                 cgroup=str(mount / f"nsprov-sandbox-{self.wish.name}-{guardian}"),
                 guardian=guardian,
                 guardian_start=state.process_start(guardian) or 0,
-                twin=twin,
-                twin_start=state.process_start(twin) or 0,
+                twin=self.twin,
+                twin_start=state.process_start(self.twin) or 0,
                 owner=self.wish.owner,
                 since=time.time(),
             )
@@ -214,7 +214,7 @@ class _Guardian:
             events = dict(poll.poll(left))
             if console in events and not self._read_console(console):
                 poll.unregister(console)
-            if notify in events and b"READY=1" in os.read(notify, 4096).split(b"\n"):
+            if notify in events and b"READY=1" in os.read(notify, 4096).split(b"\n") and deadline is not None:
                 self._announce()
                 deadline = None
                 if self.wish.owner is None:
@@ -286,6 +286,9 @@ class _Guardian:
                 os.waitpid(self.init, 0)
         if self.record:
             _remove(self.record.cgroup, self.record.name, self.record.guardian)
+        if self.twin:
+            os.kill(self.twin, signal.SIGKILL)
+            os.waitpid(self.twin, 0)
 
 
 def _remove(cgroup: str, name: str, guardian: int) -> None:
@@ -325,6 +328,9 @@ def _user_namespace() -> int | None:
         os._exit(0)
     try:
         _map_ids(holder)
+    except OSError:  # these numbers are not ours to give: this is a container, or a sandbox, itself
+        return None
+    else:
         return os.open(f"/proc/{holder}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(writer)
@@ -351,9 +357,13 @@ def _make_cgroup(path: Path, shift: int) -> None:
 
 def _lacks(cgroup: Path, shifted: bool) -> tuple[str, ...]:
     found = (cgroup / "cgroup.controllers").read_text().split()
-    lacks = [f"cgroup controller {name}" for name in CONTROLLERS if name not in found]
+    missing = [name for name in CONTROLLERS if name not in found]
+    lacks = []
+    if missing:
+        several = "s" if len(missing) > 1 else ""
+        lacks.append(f"the cgroup v2 controller{several} {', '.join(missing)} (limits are recorded, not enforced)")
     if not shifted:
-        lacks.append("user namespaces over this root")
+        lacks.append("user namespaces over this root (it is kept in by fewer capabilities alone)")
     if not _has_nftables():
         lacks.append("nf_tables")
     return tuple(lacks)

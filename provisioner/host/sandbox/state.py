@@ -225,7 +225,7 @@ def remove_cgroup(path: Path, *, timeout: float = 10) -> None:
 
 def _remove_folder(folder: str) -> None:
     try:
-        os.rmdir(folder)
+        Path(folder).rmdir()
     except FileNotFoundError:  # the twin was quicker
         pass
 

@@ -24,8 +24,11 @@ ROOT = _STAGE / "root"
 
 #: File systems that hold files for people. The others are the kernel's own, or somebody's server.
 _KEPT = frozenset(
-    "bcachefs btrfs erofs ext2 ext3 ext4 f2fs jfs ntfs3 overlay reiserfs squashfs tmpfs vfat xfs zfs".split()
-)
+    (
+        "bcachefs", "btrfs", "erofs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "reiserfs", "squashfs",
+        "tmpfs", "vfat", "xfs", "zfs",
+    )
+)  # fmt: skip
 #: What the sandbox has of its own.
 _REPLACED = ("proc", "sys", "dev", "run", "tmp")
 #: Kernel interfaces that a container has no business with; as in systemd-nspawn.
@@ -98,7 +101,7 @@ def stack(layers: list[Layer]) -> None:
 def _stack_one(layer: Layer, number: int) -> None:
     lower, upper, work = (_STAGE / part / str(number) for part in ("lower", "upper", "work"))
     target = ROOT / layer.place if layer.place else ROOT
-    is_folder = stat.S_ISDIR(os.stat(layer.tree).st_mode)
+    is_folder = stat.S_ISDIR(os.fstat(layer.tree).st_mode)
     if not is_folder:
         # A single file that was bound over another: seen as it is, but not for writing.
         kernel.move_mount(layer.tree, target)
@@ -125,7 +128,7 @@ def _stack_one(layer: Layer, number: int) -> None:
 # -- inside ---------------------------------------------------------------------------------------
 
 
-def furnish() -> None:
+def furnish(shifted: bool) -> None:
     """Mount what a system needs over ``ROOT``, make that the root, and let go of the machine's mounts.
 
     Runs as the first process of the sandbox, in all its namespaces, before systemd.
@@ -137,7 +140,13 @@ def furnish() -> None:
     kernel.mount("tmpfs", ROOT / "run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
     kernel.mount("tmpfs", ROOT / "tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
     _furnish_proc(ROOT / "proc")
-    kernel.mount("sysfs", ROOT / "sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY)
+    _furnish_sys(ROOT / "sys")
+    if shifted:
+        # The kernel lets a user namespace mount a sysfs (as "ip netns exec" does, after it has unmounted this
+        # one) only where one is in sight that is as writable. What it may write is its own interfaces'.
+        spare = ROOT / "run/host/sys"
+        spare.mkdir(parents=True)
+        kernel.mount("sysfs", spare, "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     kernel.mount("cgroup2", ROOT / "sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     _furnish_dev(ROOT / "dev")
     os.chdir(root)
@@ -162,6 +171,11 @@ def _furnish_proc(proc: Path) -> None:
     for name in _HIDDEN:
         if (proc / name).exists():
             kernel.mount("/dev/null", proc / name, None, MS_BIND)
+
+
+def _furnish_sys(sys: Path) -> None:
+    kernel.mount("sysfs", sys, "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    kernel.mount(None, sys, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
 def _furnish_dev(dev: Path) -> None:

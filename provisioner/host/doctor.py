@@ -272,7 +272,8 @@ def _request(message: bytes) -> None:
 
 def _load_table() -> None:
     from provisioner.host.netlink import Network
-    from provisioner.host.nft import Nft, NftTable, Ruleset, Write
+    from provisioner.host.nft import Nft
+    from provisioner.rulesets import NftTable, Ruleset, Write
 
     family, name = _NFTABLES.split()
     table = NftTable(None, family, name)

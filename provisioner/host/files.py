@@ -96,6 +96,20 @@ class Files:
             self._group_names[gid] = _looked_up(lambda: grp.getgrgid(gid).gr_name) or str(gid)
         return self._group_names[gid]
 
+    def attributes(self, mode: int | None, owner: str | None, group: str | None) -> Attributes:
+        """Permission bits and owners in numbers.
+
+        Raises:
+            HostError: this host has no such user or group.
+        """
+        uid = None if owner is None else self.user_id(owner)
+        gid = None if group is None else self.group_id(group)
+        if owner is not None and uid is None:
+            raise HostError(f"this host has no user '{owner}'")
+        if group is not None and gid is None:
+            raise HostError(f"this host has no group '{group}'")
+        return Attributes(mode, uid, gid)
+
     # -- reading ----------------------------------------------------------------------------------
 
     def is_directory(self, path: str) -> bool:

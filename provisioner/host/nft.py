@@ -12,64 +12,26 @@ import errno
 import os
 import re
 import threading
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from provisioner.errors import HostError
 from provisioner.host.forked import Forked
 from provisioner.host.nft_scratch import load_and_list
+from provisioner.rulesets import NftTable, Rejected, Ruleset, Write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from provisioner.host.netlink import Network
 
-__all__ = ["Nft", "NftTable", "Rejected", "Ruleset", "Write"]
+__all__ = ["Nft"]
 
 _LIBRARY = "libnftables.so.1"
 _WRITES_FOR_A_CHILD, _MOST_CHILDREN = 4, 16
 _STATELESS = 1 << 2  # NFT_CTX_OUTPUT_STATELESS: no counters, no quotas used, no expiry
 #: libnftables keeps some of its tables in the process, not in the context.
 _one_at_a_time = threading.Lock()
-
-
-class NftTable(NamedTuple):
-    """Names one table: its namespace (None is the host's), family and name."""
-
-    netns: str | None
-    family: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.family} {self.name}"
-
-
-class Ruleset(NamedTuple):
-    """One table as text: ``text`` is a whole ``table … { … }`` block, perhaps after some defines.
-
-    ``lines_before`` is how many of its first lines the author did not write, so that errors name theirs.
-    """
-
-    family: str
-    name: str
-    text: str
-    lines_before: int = 0
-
-
-class Write(NamedTuple):
-    """One change of a table: load a ruleset, which must be ``fresh`` or replaces what is there, or delete it."""
-
-    table: NftTable
-    ruleset: Ruleset | None = None
-    fresh: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A ruleset that this host does not take: nft's own words, each with the line of the ruleset."""
-
-    reason: str
 
 
 class Nft:

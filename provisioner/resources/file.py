@@ -389,16 +389,7 @@ def spelled(host: Host, entry: Entry, known: Sequence[OnDisk]) -> dict[str, str]
 
 def attributes_of(host: Host, one: OnDisk, default_mode: int | None) -> Attributes:
     """The spec's owner and mode in numbers. Raises HostError for a user or group that is not there."""
-    from provisioner.host.files import Attributes
-
-    problems = owner_problems(host, [one])
-    if problems:
-        raise HostError("; ".join(problem.message.partition(": ")[2] for problem in problems))
-    return Attributes(
-        mode=default_mode if one.mode is None else int(one.mode, 8),
-        uid=None if one.owner is None else host.files.user_id(one.owner),
-        gid=None if one.group is None else host.files.group_id(one.group),
-    )
+    return host.files.attributes(default_mode if one.mode is None else int(one.mode, 8), one.owner, one.group)
 
 
 register(File, FileDriver(File))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import AliasChoices, ValidationInfo, field_validator
@@ -12,38 +10,18 @@ from pydantic import AliasChoices, ValidationInfo, field_validator
 from provisioner.errors import ConfigError, Problem, did_you_mean
 from provisioner.model import Action, Change, Check, Driver, Issue, Resource, StepResult, bad, spec
 from provisioner.resources import register
+from provisioner.rulesets import NftTable, Rejected, Ruleset, Write, check_ruleset, count_lines, statements_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from provisioner.host import Host
-    from provisioner.host.nft import Ruleset, Write
     from provisioner.model import Desired, Scope, Step, TaskContext
 
 __all__ = ["Nftables"]
 
 _FAMILIES = ("ip", "ip6", "inet", "arp", "bridge", "netdev")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_./-]{0,255}")
-#: What may stand directly in a table.
-_IN_TABLE = (
-    "chain",
-    "set",
-    "map",
-    "flowtable",
-    "counter",
-    "quota",
-    "limit",
-    "ct",
-    "secmark",
-    "synproxy",
-    "tunnel",
-    "flags",
-    "comment",
-    "define",
-    "redefine",
-    "undefine",
-)
-_DEFINES = ("define", "redefine", "undefine")
 
 
 class Nftables(Resource):
@@ -82,7 +60,7 @@ class Nftables(Resource):
     @classmethod
     def _is_one_table(cls, value: str, info: ValidationInfo) -> str:
         text = "\n".join(line.rstrip() for line in value.splitlines()).rstrip("\n") + "\n"
-        _check_ruleset(text, info.data.get("name"))
+        check_ruleset(text, info.data.get("name"))
         return text
 
     @classmethod
@@ -95,13 +73,13 @@ class Nftables(Resource):
 
     def block(self) -> tuple[str, int]:
         """The whole table as nft reads it, and how many lines of it stand before the ruleset's first."""
-        if any(one.word == "table" for one in _statements(self.ruleset) if one.depth == 0):
+        if any(one.word == "table" for one in statements_of(self.ruleset) if one.depth == 0):
             return self.ruleset, 0
         return f"table {self.name} {{\n{self.ruleset}}}\n", 1
 
     def audit(self, desired: Desired) -> Iterable[Issue]:
         text, before = self.block()
-        for one in _statements(text):
+        for one in statements_of(text):
             if one.depth == 1 and one.word == "flags" and "owner" in one.text:
                 message = f"line {one.line - before} of the ruleset: a table flagged 'owner' goes when nsprov ends"
                 yield Issue(message, "ruleset", "leave the flag out")
@@ -115,7 +93,7 @@ class Nftables(Resource):
         return self
 
     def summary(self) -> list[tuple[str, str]]:
-        return [("ruleset", "; ".join([f"{_count(self.ruleset)} lines", *self._contents()]))]
+        return [("ruleset", "; ".join([f"{count_lines(self.ruleset)} lines", *self._contents()]))]
 
     def _contents(self) -> list[str]:
         """What the table has, by type: ``chains input, forward``."""
@@ -126,7 +104,7 @@ class Nftables(Resource):
 
     def _objects(self) -> Iterator[tuple[str, str]]:
         text, _ = self.block()
-        for one in _statements(text):
+        for one in statements_of(text):
             words = one.text.split()
             if one.depth == 1 and one.word in ("chain", "set", "map", "flowtable") and len(words) > 1:
                 yield one.word, words[1]
@@ -139,105 +117,6 @@ class Nftables(Resource):
             yield Check(f"{self.address} has {word} {called}", f"assert {f'{word} {called} {{'!r} in {listing}")
 
 
-# -- reading nft's syntax, as far as is needed to say what is plainly wrong ------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Statement:
-    """A statement's text up to its end or its ``{``, how many braces it stands in, and its line."""
-
-    text: str
-    depth: int
-    line: int
-    opens: bool
-
-    @property
-    def word(self) -> str:
-        return self.text.split()[0]
-
-
-_TOKEN = re.compile(r'"[^"\n]*"|"|#[^\n]*|\\\n|[{};\n]|[^"#{};\n\\]+|\\')
-
-
-@lru_cache(maxsize=512)
-def _statements(text: str) -> tuple[_Statement, ...]:
-    """The statements of a ruleset, at every depth. Raises the validator's error for braces and quotes."""
-    found: list[_Statement] = []
-    opened: list[int] = []
-    current, line, started = "", 1, 1
-    for token in _TOKEN.findall(text):
-        if token == '"':
-            raise bad(f"line {line} of the ruleset: a string that is not closed")
-        if token in ("{", "}", ";", "\n"):
-            if current.strip():
-                found.append(_Statement(current.strip(), len(opened), started, token == "{"))
-            current = ""
-            if token == "{":
-                opened.append(line)
-            elif token == "}":
-                if not opened:
-                    raise bad(f"line {line} of the ruleset: this '}}' closes nothing")
-                opened.pop()
-        elif not token.startswith("#") and token != "\\\n":
-            if not current.strip():
-                started = line
-            current += token
-        line += token.count("\n")
-    if opened:
-        raise bad(f"line {opened[-1]} of the ruleset: this '{{' is never closed")
-    if current.strip():
-        found.append(_Statement(current.strip(), 0, started, False))
-    return tuple(found)
-
-
-def _check_ruleset(text: str, table: str | None) -> None:
-    statements = _statements(text)
-    for one in statements:
-        if one.word == "include":
-            raise _wrong(one, "include is not taken: a plan shows all that it loads", "use a template")
-        if one.word == "flush":
-            raise _wrong(
-                one,
-                f"'{one.text}' is not taken: it would empty tables that are not this one",
-                "leave it out: the table is replaced whole, in one transaction",
-            )
-    outer = [one for one in statements if one.depth == 0 and one.word not in _DEFINES]
-    if not any(one.word == "table" for one in outer):
-        _check_content(outer)
-        return
-    blocks = [one for one in outer if one.word == "table" and one.opens]
-    for one in outer:
-        if one not in blocks:
-            raise _wrong(
-                one,
-                f"'{one.text}' is not taken: only one table's block, and defines, may stand here",
-                "leave it out: the table is made, or replaced, in one transaction",
-            )
-    if len(blocks) > 1:
-        raise _wrong(blocks[1], "a second table", "declare each table as a resource of its own")
-    named = blocks[0].text.split()[1:]
-    called = " ".join(["ip", *named] if len(named) == 1 else named).replace('"', "")
-    if table is not None and called != table:
-        raise _wrong(blocks[0], f"this is '{blocks[0].text}', but the resource is table {table}")
-
-
-def _check_content(outer: Sequence[_Statement]) -> None:
-    for one in outer:
-        if one.word not in _IN_TABLE:
-            hint = did_you_mean(one.word, _IN_TABLE) or "a table contains chains, sets, maps and named objects"
-            if one.word in ("type", "policy") or one.word in ("tcp", "udp", "ip", "ip6", "meta", "iifname", "oifname"):
-                hint = "rules stand in a chain: chain input { … }"
-            raise _wrong(one, f"'{one.text}' cannot stand directly in a table", hint)
-
-
-def _wrong(statement: _Statement, message: str, hint: str | None = None) -> Exception:
-    return bad(f"line {statement.line} of the ruleset: {message}", hint)
-
-
-def _count(text: str) -> int:
-    return sum(1 for line in text.splitlines() if line.strip())
-
-
 # -- the driver -----------------------------------------------------------------------------------
 
 
@@ -245,8 +124,6 @@ class NftablesDriver(Driver[Nftables]):
     """Reads tables as the kernel lists them, and replaces each in one transaction."""
 
     def observe(self, host: Host, scope: Scope) -> Iterable[Nftables]:
-        from provisioner.host.nft import NftTable, Rejected
-
         wanted = scope.of("nftables")
         if not wanted:
             return []
@@ -283,8 +160,6 @@ def _observed(table: Any, listing: str, forms: Sequence[tuple[Nftables, Any]]) -
 
 
 def _write(step: Step) -> Write:
-    from provisioner.host.nft import NftTable, Write
-
     table = NftTable(step.address.netns, *step.address.name.split())
     if step.action is Action.DELETE:
         return Write(table)
@@ -293,8 +168,6 @@ def _write(step: Step) -> Write:
 
 
 def _ruleset(one: Nftables) -> Ruleset:
-    from provisioner.host.nft import Ruleset
-
     family, name = one.name.split()
     return Ruleset(family, name, *one.block())
 

@@ -141,8 +141,8 @@ def hostspec(config: pytest.Config, name: str) -> str:
     if len(given) == 1:
         return given[0]
     for one in given:
-        address = urlsplit(one if "://" in one else f"//{one}")
-        if name in (address.hostname, address.netloc):
+        place = urlsplit(one if "://" in one else f"//{one}").netloc.rpartition("@")[2]
+        if name in (place, place.rpartition(":")[0]):
             return one
     target = _declared().get(name, {}).get("target")
     if given or not target:

@@ -94,6 +94,14 @@ def test_a_host_that_was_known_when_it_was_written_needs_no_option(tmp_path: Pat
     assert "2 passed" in plain_pytest("suite", cwd=tmp_path).stdout
 
 
+def test_of_several_hosts_each_is_found_by_its_name(tmp_path: Path, note: Note) -> None:
+    write_suite(tmp_path / "suite", {"edge1": desired(note), "edge2": desired(note)}, project="shop")
+    hosts = "--hosts=chroot://edge1,chroot://root@edge2:22"
+    for name, uri in (("edge1", "chroot://edge1"), ("edge2", "chroot://root@edge2:22")):
+        done = plain_pytest(hosts, f"suite/test_{name}.py", cwd=tmp_path)
+        assert f"{uri} cannot be reached" in done.stderr + done.stdout
+
+
 def test_the_user_s_own_pytest_settings_do_not_reach_it(tmp_path: Path, note: Note) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
     write_suite(tmp_path / "suite", {"edge1": desired(note)}, project="shop")

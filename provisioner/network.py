@@ -37,6 +37,7 @@ __all__ = [
     "Table",
     "any_interface",
     "audit_interface",
+    "canonical_destination",
     "claimed_elsewhere",
     "family_of",
     "interface_address",
@@ -224,6 +225,15 @@ def _destination(value: Any) -> Any:
         right = socket.inet_ntop(socket.AF_INET6 if width == 128 else socket.AF_INET, masked.to_bytes(width // 8))
         raise bad(f"'{value}' has bits set beyond its prefix length", f"did you mean {right}/{length}?")
     return address if length == width else f"{address}/{length}"
+
+
+def canonical_destination(text: str) -> str:
+    """A route's destination in its canonical form; the defaults of both families are ``default``."""
+    try:
+        found = str(_destination(text))
+    except ValueError:
+        return text  # the field's own validation says what is wrong with it
+    return "default" if found in ("0.0.0.0/0", "::/0") else found
 
 
 def _mac_address(value: Any) -> Any:

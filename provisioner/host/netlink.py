@@ -336,6 +336,17 @@ class Network:
         through: dict[int, list[m.RouteEntry]] = read["routes_through"]
         return through
 
+    def routes_to(self, netns: str | None) -> dict[tuple[int | str | None, str, str, int | None], list[m.RouteEntry]]:
+        """The same routes by table, family, destination and metric."""
+        by_identity: dict[tuple[int | str | None, str, str, int | None], list[m.RouteEntry]] = {}
+        read = self._require(netns).read
+        if "routes_to" not in read:
+            for route in self.routes(netns):
+                by_identity.setdefault(route.identity, []).append(route)
+            read["routes_to"] = by_identity
+        to: dict[tuple[int | str | None, str, str, int | None], list[m.RouteEntry]] = read["routes_to"]
+        return to
+
     def rules(self, netns: str | None) -> list[m.RuleEntry]:
         """The policy routing rules of both families. Read once."""
         read = self._require(netns).read

@@ -34,7 +34,6 @@ AllowIsolate=yes
 _WANTED = frozenset(
     (
         "dbus.socket",
-        "dev-mqueue.mount",
         "systemd-journald-dev-log.socket",
         "systemd-journald.service",
         "systemd-journald.socket",
@@ -158,6 +157,7 @@ def _write_identity(name: str) -> None:
 
 def _replace(path: Path, text: str) -> None:
     """Write a file anew: the old one may be a link, or a read-only mount of the machine's."""
+    path.parent.mkdir(exist_ok=True)
     try:
         path.unlink(missing_ok=True)
         path.write_text(text)
@@ -202,7 +202,5 @@ def _exec() -> NoReturn:
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
     }
-    os.execve(
-        program, [program, "--system", f"--unit={TARGET}", "--show-status=error"], environment
-    )
+    os.execve(program, [program, "--system", f"--unit={TARGET}", "--show-status=error"], environment)
     raise AssertionError

@@ -6,6 +6,7 @@ the sandbox's first process, and leaves nothing of the machine's mounts in sight
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from dataclasses import dataclass
@@ -191,6 +192,9 @@ def _furnish_dev(dev: Path) -> None:
         (dev / name).chmod(mode)
     kernel.mount("devpts", dev / "pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5")
     kernel.mount("tmpfs", dev / "shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+    (dev / "mqueue").mkdir()
+    with contextlib.suppress(OSError):  # a kernel without POSIX message queues
+        kernel.mount("mqueue", dev / "mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     for name, target in (
         ("ptmx", "pts/ptmx"),
         ("fd", "/proc/self/fd"),

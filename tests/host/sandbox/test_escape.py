@@ -16,21 +16,25 @@ import pytest
 from tests.host.conftest import Box
 
 #: Settings of the machine's kernel that an attempt might change.
-WATCHED = (
-    "/proc/sys/kernel/panic",
-    "/proc/sys/kernel/core_pattern",
-    "/proc/sys/kernel/hostname",
-    "/proc/sys/kernel/sysrq",
-    "/proc/sys/vm/swappiness",
-    "/proc/sys/fs/file-max",
-    "/proc/sys/net/ipv4/ip_forward",
-    "/sys/kernel/mm/ksm/run",
-    "/sys/kernel/mm/transparent_hugepage/enabled",
-)
+WATCHED = [
+    path
+    for path in (
+        "/proc/sys/kernel/panic",
+        "/proc/sys/kernel/core_pattern",
+        "/proc/sys/kernel/hostname",
+        "/proc/sys/kernel/sysrq",
+        "/proc/sys/vm/swappiness",
+        "/proc/sys/fs/file-max",
+        "/proc/sys/net/ipv4/ip_forward",
+        "/sys/kernel/mm/ksm/run",
+        "/sys/kernel/mm/transparent_hugepage/enabled",
+    )
+    if Path(path).exists()
+]
 
 
 def settings() -> dict[str, str]:
-    return {path: Path(path).read_text() for path in WATCHED if Path(path).exists()}
+    return {path: Path(path).read_text() for path in WATCHED}
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +54,7 @@ def refused(box: Box, command: str) -> str:
 
 @pytest.mark.parametrize("path", [path for path in WATCHED if "/net/" not in path])
 def test_a_setting_of_the_kernel_cannot_be_written(box: Box, path: str) -> None:
-    if box.run(["test", "-e", path], check=False).returncode:
-        pytest.fail(f"{path} is not there to try")
+    assert box.run(["test", "-e", path], check=False).returncode == 0
     refused(box, f'value=$(cat {path}); echo "${{value:-1}}" >{path}')
 
 
@@ -102,7 +105,8 @@ def test_memory_and_ports_cannot_be_reached(box: Box) -> None:
 def test_modules_cannot_be_loaded(box: Box) -> None:
     code = (
         "import ctypes, os, errno; libc = ctypes.CDLL(None, use_errno=True);"
-        "fd = os.open('/bin/true', os.O_RDONLY); libc.syscall(313, fd, b'', 0); print(errno.errorcode[ctypes.get_errno()])"
+        "fd = os.open('/bin/true', os.O_RDONLY); libc.syscall(313, fd, b'', 0);"
+        "print(errno.errorcode[ctypes.get_errno()])"
     )
     assert box.python(code) in ("EPERM\n", "ENOSYS\n")
 
@@ -141,7 +145,8 @@ def test_the_file_systems_of_the_machine_are_out_of_sight(box: Box, tmp_path: Pa
     # The way out of a chroot.
     code = (
         "import os; os.makedirs('/root/jail', exist_ok=True); fd = os.open('/', os.O_RDONLY); os.chroot('/root/jail');"
-        f"os.fchdir(fd); [os.chdir('..') for _ in range(64)]; os.chroot('.'); print(os.path.exists('{tmp_path}/secret'))"
+        f"os.fchdir(fd); [os.chdir('..') for _ in range(64)]; os.chroot('.');"
+        f"print(os.path.exists('{tmp_path}/secret'))"
     )
     assert box.python(code) == "False\n"
 
@@ -170,7 +175,7 @@ def test_cgroups_of_the_machine_cannot_be_written(box: Box) -> None:
     refused(box, "mkdir /sys/fs/cgroup/../../escape")
     refused(box, "echo 1 >/sys/fs/cgroup/cgroup.kill")
     refused(box, "echo max >/sys/fs/cgroup/cgroup.max.depth")
-    script = "mount -t cgroup2 none /mnt; cat /mnt/cgroup.procs >/dev/null; ls -d /mnt/../nsprov-sandbox-* /mnt/nsprov-sandbox-*"
+    script = "mount -t cgroup2 none /mnt; ls -d /mnt/../nsprov-sandbox-* /mnt/nsprov-sandbox-*"
     refused(box, f"unshare -m sh -c '{script}'")
     for controller in ("memory", "devices", "freezer", "cpu"):
         refused(

@@ -85,21 +85,32 @@ def words(message: str, details: str = "") -> str:
     if not lines:
         return "failed without a reason"
     first = lines[0].removeprefix("AssertionError: ")
-    code = next((line.strip() for line in reversed(details.splitlines()) if line.startswith("    ")), "")
+    shown = [line.strip() for line in details.splitlines() if line.startswith("    ") and line.strip(" ^~")]
+    code = shown[-1] if shown else ""
     said = _SAYS_LITTLE.match(first)
     if said and code:
         return f"{_CALLED[said.lastgroup or 'false']}: {code.removeprefix('assert ')}"
+    command = _COMMAND.search(first)
+    if command:
+        return command["words"].replace("\\n", " ").strip() or f"{command['command']} failed"
     sides = dict(line.split(":", 1) for line in lines if line.startswith(("expected:", "found:")))
     if len(sides) == 2:
         told = "" if first.startswith("assert ") else f"{first}: "
         return f"{told}expected {sides['expected'].strip()}, found {sides['found'].strip()}"
+    if first[0] in "[{(":  # `assert …, found`: what was found is all that is said
+        first = f"not so, found: {first}"
     return first if len(first) <= 300 else f"{first[:299]}…"
 
 
 #: What Python says of a check that had nothing to look at, or is only false, or has several parts.
 _SAYS_LITTLE = re.compile(
     r"(?P<false>assert (\(|(not )?(False|True|None|\[\]|\{\}|'')$))"
-    r"|(?P<nothing>TypeError: 'NoneType' object is not subscriptable)"
+    r"|(?P<nothing>(TypeError|AttributeError): 'NoneType' object )"
     r"|(?P<unset>KeyError: )"
+)
+#: testinfra's own words for a command that failed.
+_COMMAND = re.compile(
+    r"Unexpected exit code \d+ for CommandResult\(.*command=b['\"](?P<command>.*?)['\"], .*"
+    r"_stderr=b?(?P<quote>['\"])(?P<words>.*)(?P=quote)\)"
 )
 _CALLED = {"false": "not so", "nothing": "not there", "unset": "not set"}

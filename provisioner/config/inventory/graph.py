@@ -178,7 +178,7 @@ class GroupGraph:
             if name != "all" and not node.parents:
                 self.add_child("all", name, node.source)
         direct = self._direct_groups()
-        self._settle_ungrouped(direct)
+        grouped = self._settle_ungrouped(direct)
         order = self._top_down()
         depths = self._depths(order)
         groups = {name: self._frozen_group(node, depths[name]) for name, node in self._groups.items()}
@@ -186,7 +186,11 @@ class GroupGraph:
         hosts = {
             name: InventoryHost(
                 name,
-                self._by_precedence(groups, {g for near in direct[name] for g in (near, *above[near])}),
+                self._by_precedence(
+                    groups,
+                    {group for near in direct[name] for group in (near, *above[near])}
+                    - ({"ungrouped"} if name in grouped else set()),
+                ),
                 node.variables,
                 node.source,
                 node.file,
@@ -203,17 +207,26 @@ class GroupGraph:
                 direct[host].append(name)
         return direct
 
-    def _settle_ungrouped(self, direct: dict[str, list[str]]) -> None:
-        """Hosts that are in no group but ``all`` are ungrouped, and no others."""
+    def _settle_ungrouped(self, direct: dict[str, list[str]]) -> set[str]:
+        """Hosts that are in no group but ``all`` are ungrouped, and no others. Those taken out of it are returned."""
         ungrouped = self._groups["ungrouped"].hosts
+        grouped: set[str] = set()
         for host, names in direct.items():
             others = [name for name in names if name not in ("all", "ungrouped")]
             if others and "ungrouped" in names:
                 del ungrouped[host]
                 names.remove("ungrouped")
+                grouped.add(host)
             elif not others and "ungrouped" not in names:
+                if host in self._groups:
+                    self.problems.add(
+                        f"the host '{host}' has the name of a group, and is in no group but 'all'",
+                        self._hosts[host].source,
+                        hint="Ansible would take the one for the other here: rename it, or put the host into a group",
+                    )
                 ungrouped[host] = None
                 names.append("ungrouped")
+        return grouped
 
     def _top_down(self) -> list[str]:
         """The groups' names, parents before their children."""

@@ -21,6 +21,8 @@ from provisioner.errors import Source, did_you_mean
 __all__ = ["read_ini_inventory"]
 
 _KINDS = ("children", "hosts", "vars")
+#: Almost any line can be taken for a host's, so that any text at all may be passed for an inventory.
+_MOST_PROBLEMS = 50
 _COMMENT = r"\s*(?:\#.*)?"
 _SECTION = re.compile(rf"\[(?P<group>[^:\]\s]+)(?::(?P<kind>\w+))?\]{_COMMENT}")
 _GROUP_NAME = re.compile(rf"(?P<group>[^:\]\s]+){_COMMENT}")
@@ -37,8 +39,12 @@ class _Wanted:
 def read_ini_inventory(text: str, file: str, graph: GroupGraph) -> None:
     """Add what a file says to the graph; what is wrong with it goes to the graph's problems."""
     reader = _Reader(file, graph)
+    before = len(graph.problems.found)
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()
+        if len(graph.problems.found) - before >= _MOST_PROBLEMS:
+            graph.problems.add("the rest of the file was not read", Source(file, number), hint="is it an inventory?")
+            return
         if stripped and stripped[0] not in "#;":
             indent = len(line) - len(line.lstrip())
             reader.read(stripped, Source(file, number, indent + 1))
@@ -135,7 +141,7 @@ class _Reader:
                     key_at,
                     hint="a host's line is 'name key=value key=value'; quote a value that has spaces",
                 )
-                continue
+                return
             column += len(key) + 1
             value_at = Source(at.file, at.line, at.column + column)
             value = self._value(text, value_at)

@@ -19,6 +19,8 @@ from provisioner.errors import ConfigError, Problem, Problems, Source, UsageErro
 __all__ = ["default_sources", "load_inventory"]
 
 _YAML = (".yml", ".yaml", ".json")
+#: A folder with more wrong files than this is not one of inventories.
+_MOST_PROBLEMS = 200
 #: What Ansible passes over in a folder of inventories.
 _IGNORED = re.compile(
     r"^\.|^(host_vars|group_vars|vars_plugins)$|(\.(pyc|pyo|swp|bak|rpm|md|txt|rst|orig|cfg|retry)|~)$"
@@ -102,6 +104,9 @@ class _Loader:
         if not wanted:
             self.problems.add("the folder holds no inventory", at, hint="put a hosts.yml or a hosts file into it")
         for name in wanted:
+            if len(self.problems.found) >= _MOST_PROBLEMS:
+                self.problems.add("the rest of the folder was not read", at, hint="does it hold inventories alone?")
+                return
             self._read_path(path / name, (*inside, real))
 
     def _read_file(self, path: Path) -> None:

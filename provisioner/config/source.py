@@ -187,7 +187,11 @@ def read_text(path: Path) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
         raise ConfigError(
-            Problem("the file is not UTF-8 text", Source(str(path), line, column), "is it a binary file?")
+            Problem(
+                "the file is not UTF-8 text",
+                Source(str(path), line, column),
+                "is it a binary file?" if b"\0" in data else "convert it, for example: iconv -f LATIN1 -t UTF-8",
+            )
         ) from None
 
 
@@ -251,19 +255,32 @@ _CLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError, file: str, offset: int, text: str) -> Problem:
-    mark = error.problem_mark or error.context_mark
-    source = Source(file, mark.line + 1 + offset, mark.column + 1) if mark else Source(file)
-    message = f"not valid YAML: {error.problem or error.context or error}"
+    message, mark = f"not valid YAML: {error.problem or error.context or error}", error.problem_mark
     if error.context and error.problem:
-        message += f" ({error.context})"
-    hint = None
+        message += f" ({error.context}{_beginning(error, offset)})"
+    if "unexpected end of stream" in message and error.context == "while scanning a quoted scalar":
+        message, mark = "not valid YAML: this quote is never closed", error.context_mark
+    mark = mark or error.context_mark
+    if mark is None:
+        return Problem(message, Source(file))
     lines = text.splitlines()
-    line = lines[mark.line] if mark and mark.line < len(lines) else ""
+    line = lines[mark.line] if mark.line < len(lines) else ""
+    column, hint = mark.column, None
     if "\t" in line[: len(line) - len(line.lstrip())]:
         hint = "YAML is indented with spaces, not tabs"
     elif "{{" in line and "'{{" not in line and '"{{' not in line:
-        hint = 'a value that starts with a template must be quoted: "{{ … }}"'
-    return Problem(message, source, hint)
+        hint, column = 'a value that starts with a template must be quoted: "{{ … }}"', line.index("{{")
+    elif "escape" in message:
+        hint = "in double quotes a backslash begins an escape: use single quotes, or write it twice"
+    elif "mapping values are not allowed" in message:
+        hint = "is the line above without its ':', or this one indented wrongly? A text with ': ' in it must be quoted"
+    return Problem(message, Source(file, mark.line + 1 + offset, column + 1), hint)
+
+
+def _beginning(error: yaml.MarkedYAMLError, offset: int) -> str:
+    """Where the thing began that is wrong further down."""
+    begin, end = error.context_mark, error.problem_mark
+    return f" that begins at line {begin.line + 1 + offset}" if begin and end and begin.line != end.line else ""
 
 
 def _character_problem(error: yaml.reader.ReaderError, file: str, offset: int, text: str) -> Problem:

@@ -1,0 +1,457 @@
+"""A role's ``meta/argument_specs.yml``: which variables the role takes, of what type, and the check of these.
+
+The meaning is Ansible's: texts that read as the type are taken for it, and a default says what the role does,
+it does not set the variable (that is what ``defaults/`` is for).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from provisioner.config.source import Map, source_of
+from provisioner.errors import Problems, Source, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["EntryPoint", "Option", "check", "check_value", "read_argument_specs"]
+
+_ENTRY_KEYS = frozenset(
+    [
+        "short_description",
+        "description",
+        "author",
+        "options",
+        "version_added",
+        "version_added_collection",
+        "seealso",
+        "attributes",
+        "notes",
+        "todo",
+        "requirements",
+        "deprecated",
+        "mutually_exclusive",
+        "required_together",
+        "required_one_of",
+        "required_if",
+        "required_by",
+        "examples",
+    ]
+)
+_OPTION_KEYS = frozenset(
+    [
+        "type",
+        "required",
+        "default",
+        "choices",
+        "elements",
+        "options",
+        "description",
+        "aliases",
+        "no_log",
+        "version_added",
+        "version_added_collection",
+        "mutually_exclusive",
+        "required_together",
+        "required_one_of",
+        "required_if",
+        "required_by",
+        "apply_defaults",
+        "removed_in_version",
+        "removed_at_date",
+        "removed_from_collection",
+        "fallback",
+        "deprecated_aliases",
+        "context",
+    ]
+)
+_RULES = ("mutually_exclusive", "required_together", "required_one_of", "required_if", "required_by")
+
+
+class _WrongType(Exception):
+    """The value is not of the type, and cannot be read as it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One variable that a role takes, or one key of a mapping in it."""
+
+    name: str
+    type: str = "str"
+    required: bool = False
+    default: Any = None
+    choices: tuple[Any, ...] = ()
+    elements: str | None = None
+    options: Mapping[str, Option] | None = None
+    aliases: tuple[str, ...] = ()
+    secret: bool = False
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    source: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPoint:
+    """What one task file of a role takes."""
+
+    name: str
+    options: Mapping[str, Option]
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    source: Source | None = None
+
+    def names(self) -> set[str]:
+        """Every name and alias that an option has."""
+        return {name for option in self.options.values() for name in (option.name, *option.aliases)}
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+def read_argument_specs(raw: Any, problems: Problems) -> dict[str, EntryPoint]:
+    """The entry points of a role's specification; what is wrong with it is added to the problems."""
+    if raw is None:
+        return {}
+    if not isinstance(raw, Map):
+        problems.add("argument_specs must be a mapping of entry points", source_of(raw), hint="start with: main:")
+        return {}
+    made = {}
+    for name, entry in raw.items():
+        if not isinstance(entry, Map):
+            problems.add(f"the entry point '{name}' must be a mapping", raw.at(name))
+            continue
+        _unknown_keys(entry, _ENTRY_KEYS, f"the entry point '{name}'", problems)
+        made[name] = EntryPoint(
+            name, _options(entry.get("options"), entry.at("options"), problems), _rules(entry), raw.key_at(name)
+        )
+    return made
+
+
+def _rules(raw: Map) -> dict[str, Any]:
+    return {key: raw[key] for key in _RULES if raw.get(key)}
+
+
+def _unknown_keys(raw: Map, known: frozenset[str], what: str, problems: Problems) -> None:
+    for key in raw:
+        if key not in known:
+            near = did_you_mean(key, known)
+            problems.add(f"{what} has no key '{key}'", raw.key_at(key), hint=near)
+
+
+def _options(raw: Any, where: Source | None, problems: Problems) -> dict[str, Option]:
+    if raw is None:
+        return {}
+    if not isinstance(raw, Map):
+        problems.add("options must be a mapping of names", where)
+        return {}
+    made: dict[str, Option] = {}
+    for name, given in raw.items():
+        option = Map((), raw.at(name)) if given is None else given
+        if not isinstance(option, Map):
+            problems.add(f"the option '{name}' must be a mapping", raw.at(name), hint="for example: {type: str}")
+            continue
+        made[name] = _option(name, option, raw.key_at(name), problems)
+    return made
+
+
+def _option(name: str, raw: Map, where: Source | None, problems: Problems) -> Option:
+    _unknown_keys(raw, _OPTION_KEYS, f"the option '{name}'", problems)
+    for key in ("type", "elements"):
+        if key in raw and raw[key] not in _TYPES:
+            problems.add(f"'{raw[key]}' is not a type of an option", raw.at(key), hint=did_you_mean(raw[key], _TYPES))
+    required = raw.get("required", False)
+    if not isinstance(required, bool):
+        problems.add("required must be true or false", raw.at("required"))
+    choices = raw.get("choices") or []
+    if isinstance(choices, Map):
+        choices = list(choices)
+    if not isinstance(choices, list):
+        problems.add("choices must be a list", raw.at("choices"))
+        choices = []
+    aliases = raw.get("aliases") or []
+    if not isinstance(aliases, list):
+        problems.add("aliases must be a list", raw.at("aliases"))
+        aliases = []
+    elements = raw.get("elements")
+    kind = raw.get("type", "str")
+    return Option(
+        name=name,
+        type=kind if kind in _TYPES else "raw",
+        required=required is True,
+        default=raw.get("default"),
+        choices=tuple(choices),
+        elements=elements if elements in _TYPES else None,
+        options=_options(raw["options"], raw.at("options"), problems) if raw.get("options") is not None else None,
+        aliases=tuple(map(str, aliases)),
+        secret=raw.get("no_log") is True,
+        rules=_rules(raw),
+        source=where,
+    )
+
+
+# -- types ----------------------------------------------------------------------------------------
+
+
+def _str(value: Any) -> Any:
+    if isinstance(value, (dict, list)) or value is None:
+        raise _WrongType
+    return value if isinstance(value, str) else str(value)
+
+
+def _bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).lower() if isinstance(value, (str, int, float)) else ""
+    if text in ("yes", "on", "1", "true", "y", "t", "1.0"):
+        return True
+    if text in ("no", "off", "0", "false", "n", "f", "0.0"):
+        return False
+    raise _WrongType
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+(?:\.0*)?\s*", value):
+        return int(float(value))
+    raise _WrongType
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            raise _WrongType from None
+    raise _WrongType
+
+
+def _list(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return [str(value)]
+    raise _WrongType
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, str):
+        if value.strip().startswith("{"):
+            try:
+                made = json.loads(value)
+            except ValueError:
+                raise _WrongType from None
+            if isinstance(made, dict):
+                return made
+        pairs = re.findall(r"(\w+)\s*=\s*([^,\s]*)", value)
+        if pairs:
+            return dict(pairs)
+    raise _WrongType
+
+
+_SIZE = re.compile(r"\s*\d*\.?\d+\s*([BKMGTPEZY](?:[bB]|bits?|bytes?)?)?\s*", re.IGNORECASE)
+
+
+def _size(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)) or not _SIZE.fullmatch(str(value)):
+        raise _WrongType
+    return value
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, (dict, list)):
+        return value
+    return _str(value)
+
+
+_TYPES: dict[str, Callable[[Any], Any]] = {
+    "str": _str,
+    "list": _list,
+    "dict": _dict,
+    "bool": _bool,
+    "int": _int,
+    "float": _float,
+    "path": _str,
+    "raw": lambda value: value,
+    "jsonarg": _json,
+    "json": _json,
+    "bytes": _size,
+    "bits": _size,
+}
+_WORDS = {
+    "str": "a text",
+    "list": "a list",
+    "dict": "a mapping",
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "path": "a path",
+    "bytes": "a size, such as 512M",
+    "bits": "a size, such as 512Mb",
+}
+
+
+# -- checking -------------------------------------------------------------------------------------
+
+
+def check(
+    given: Mapping[str, Any],
+    options: Mapping[str, Option],
+    rules: Mapping[str, Any],
+    problems: Problems,
+    *,
+    owner: str,
+    where: Source | None,
+    locate: Callable[[Sequence[Any]], Source | None],
+    path: tuple[Any, ...] = (),
+) -> None:
+    """Check values against their options. ``locate`` says where the value at a path was written."""
+    for option in options.values():
+        name = next((one for one in (option.name, *option.aliases) if one in given), None)
+        if name is None:
+            if option.required and option.default is None:
+                hint = f"{_WORDS.get(option.type, 'a value')} is expected"
+                problems.add(f"{owner} needs '{_dotted((*path, option.name))}'", where, hint=hint)
+            continue
+        check_value(given[name], option, problems, locate=locate, path=(*path, name))
+    _check_rules(given, options, rules, problems, owner, where, path)
+
+
+def check_value(
+    value: Any,
+    option: Option,
+    problems: Problems,
+    *,
+    locate: Callable[[Sequence[Any]], Source | None],
+    path: tuple[Any, ...],
+) -> None:
+    """Check one value against its option, and what is in it against the option's own options."""
+    if value is None and not option.required and option.default is None:
+        return
+    made = _typed(value, option.type, option, problems, locate, path)
+    if made is _FAILED:
+        return
+    items = made if option.type == "list" else [made]
+    paths = [(*path, index) for index in range(len(items))] if option.type == "list" else [path]
+    if option.type == "list" and option.elements:
+        items = [
+            _typed(item, option.elements, option, problems, locate, at) for item, at in zip(items, paths, strict=True)
+        ]
+    for item, at in zip(items, paths, strict=True):
+        if item is _FAILED:
+            continue
+        if option.choices and item not in option.choices:
+            known = ", ".join(map(str, option.choices))
+            near = did_you_mean(item, map(str, option.choices))
+            hint = near if near and near.startswith("did you mean") else f"known here: {known}"
+            problems.add(f"'{_dotted(at)}' cannot be {_shown(item, option)}", locate(at), hint=hint)
+        if option.options is not None and isinstance(item, dict):
+            _check_nested(item, option, problems, locate, at)
+
+
+def _check_nested(
+    item: dict[str, Any],
+    option: Option,
+    problems: Problems,
+    locate: Callable[[Sequence[Any]], Source | None],
+    at: tuple[Any, ...],
+) -> None:
+    options = option.options or {}
+    known = {name for one in options.values() for name in (one.name, *one.aliases)}
+    for key in item:
+        if key not in known:
+            where = item.key_at(key) if isinstance(item, Map) else locate((*at, key))
+            problems.add(f"'{_dotted(at)}' has no key '{key}'", where or locate(at), hint=did_you_mean(key, known))
+    check(item, options, option.rules, problems, owner=f"'{_dotted(at)}'", where=locate(at), locate=locate, path=at)
+
+
+_FAILED: Any = object()
+
+
+def _typed(
+    value: Any,
+    kind: str,
+    option: Option,
+    problems: Problems,
+    locate: Callable[[Sequence[Any]], Source | None],
+    path: tuple[Any, ...],
+) -> Any:
+    try:
+        return _TYPES[kind](value)
+    except _WrongType:
+        expected = _WORDS.get(kind, f"of the type {kind}")
+        problems.add(f"'{_dotted(path)}' must be {expected}, not {_shown(value, option)}", locate(path))
+        return _FAILED
+
+
+def _shown(value: Any, option: Option) -> str:
+    if option.secret:
+        return "what it is"
+    if value is None:
+        return "null"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    text = str(value)
+    return f"'{text[:57]}…'" if len(text) > 60 else f"'{text}'"
+
+
+def _dotted(path: Sequence[Any]) -> str:
+    return ".".join(map(str, path))
+
+
+def _check_rules(
+    given: Mapping[str, Any],
+    options: Mapping[str, Option],
+    rules: Mapping[str, Any],
+    problems: Problems,
+    owner: str,
+    where: Source | None,
+    path: tuple[Any, ...],
+) -> None:
+    """The rules that bind several options together."""
+
+    def there(name: Any) -> bool:
+        option = options.get(str(name))
+        names = (option.name, *option.aliases) if option else (str(name),)
+        return any(given.get(one) is not None for one in names)
+
+    def groups(key: str) -> list[list[Any]]:
+        raw = rules.get(key) or []
+        return [raw] if raw and not isinstance(raw[0], list) else list(raw)
+
+    for names in groups("mutually_exclusive"):
+        found = [str(name) for name in names if there(name)]
+        if len(found) > 1:
+            problems.add(f"{owner} takes only one of {', '.join(found)}", where)
+    for names in groups("required_together"):
+        found = [str(name) for name in names if there(name)]
+        if found and len(found) < len(names):
+            rest = ", ".join(str(name) for name in names if str(name) not in found)
+            problems.add(f"{owner} needs {rest} together with {', '.join(found)}", where)
+    for names in groups("required_one_of"):
+        if not any(map(there, names)):
+            problems.add(f"{owner} needs one of {', '.join(map(str, names))}", where)
+    for rule in groups("required_if"):
+        name, wanted, needed = rule[0], rule[1], list(rule[2])
+        any_of = len(rule) > 3 and bool(rule[3])
+        if str(name) in given and given[str(name)] == wanted:
+            absent = [str(one) for one in needed if not there(one)]
+            if absent and (not any_of or len(absent) == len(needed)):
+                what = "one of " + ", ".join(absent) if any_of else ", ".join(absent)
+                problems.add(f"{owner} needs {what}, as '{_dotted((*path, name))}' is {wanted}", where)
+    for name, needed in (rules.get("required_by") or {}).items():
+        wanted = needed if isinstance(needed, list) else [needed]
+        absent = [str(one) for one in wanted if not there(one)]
+        if there(name) and absent:
+            problems.add(f"{owner} needs {', '.join(absent)}, as '{name}' is given", where)

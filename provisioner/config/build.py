@@ -1,0 +1,706 @@
+"""Roles, variables and templates of one host, evaluated into its desired resources.
+
+Pure: reads the configuration's own files, and nothing of the host but the facts it is handed. Every problem of
+the host is gathered, and raised together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from provisioner.config import filters, lookups
+from provisioner.config.argspec import check as check_options
+from provisioner.config.invalid import origin, problems_of
+from provisioner.config.lookups import find_file, search_folders
+from provisioner.config.roles import Role, Roles, default_role_path, project_folders
+from provisioner.config.source import Map, Seq, read_text, source_of
+from provisioner.config.tags import chosen
+from provisioner.config.tasks import (
+    Assertion,
+    Block,
+    Declaration,
+    Expectation,
+    IncludeRole,
+    IncludeTasks,
+    Loop,
+    Task,
+    TaskFiles,
+    read_conditions,
+    read_loop,
+    read_tags,
+    read_vars,
+)
+from provisioner.config.templating import Missing, Templates
+from provisioner.config.variables import MISSING, OMIT, Frame, Place, frames, has_template, written_at
+from provisioner.errors import ConfigError, Problem, Problems, Source, did_you_mean
+from provisioner.model import Address, Declared, Desired, Expect
+
+if TYPE_CHECKING:
+    from provisioner.config.inventory import Inventory
+    from provisioner.config.templating import Condition
+
+__all__ = ["build_desired", "default_role_path"]
+
+#: Task files and roles that include each other deeper than this do so without end.
+_MAX_DEPTH = 40
+_ENTRY_KEYS = ("role", "vars", "when", "tags", "loop", "loop_control")
+_NO_NAMES: Mapping[str, Any] = {}
+
+
+def build_desired(
+    inventory: Inventory,
+    host: str,
+    facts: Mapping[str, Any],
+    *,
+    role_path: Sequence[Path] = (),
+    tags: Collection[str] = (),
+    skip_tags: Collection[str] = (),
+    extra_vars: Mapping[str, Any] | None = None,
+) -> Desired:
+    """What one host shall have, by its roles.
+
+    ``facts`` is what templates see as ``host``. ``role_path`` is where roles are looked for; without it, the
+    default search path. Raises ConfigError with every problem of the host.
+    """
+    search = list(role_path) or default_role_path(inventory)
+    build = _Build(inventory, host, facts, search, frozenset(tags), frozenset(skip_tags), extra_vars or {})
+    return build.run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """One use of a role: what its tasks are evaluated with."""
+
+    role: Role
+    frame: Frame
+    #: The roles that led here, the outermost first, and this one.
+    chain: tuple[Role, ...]
+    #: Task files that are being evaluated, the outermost first.
+    files: tuple[Path, ...] = ()
+    depth: int = 0
+
+
+@dataclass(slots=True)
+class _Context:
+    """What a kind may ask for while a task becomes a resource."""
+
+    templates: Templates
+    frame: Frame
+    source: Source | None
+
+    def find_file(self, name: str, folder: Literal["files", "templates"]) -> Path:
+        return find_file(name, folder, self.frame.place, source_of(name) or self.source)
+
+    def read_file(self, name: str) -> str:
+        return read_text(self.find_file(name, "files"))
+
+    def render_file(self, name: str, variables: Mapping[str, Any] | None = None) -> str:
+        frame = Frame(dict(variables), self.frame) if variables else self.frame
+        path = self.find_file(name, "templates")
+        return self.templates.render_file(path, frame, search_folders(self.frame.place, "templates"))
+
+
+class _HostVars(Mapping[str, Any]):
+    """``hostvars``: every host's variables, evaluated when they are used."""
+
+    def __init__(self, build: _Build) -> None:
+        self._build = build
+
+    def __getitem__(self, host: str) -> Any:
+        if host not in self._build.inventory.hosts:
+            raise KeyError(host)
+        return _OneHost(self._build, self._build.host_frame(host))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._build.inventory.hosts)
+
+    def __len__(self) -> int:
+        return len(self._build.inventory.hosts)
+
+
+class _OneHost(Mapping[str, Any]):
+    """One host of ``hostvars``."""
+
+    def __init__(self, build: _Build, frame: Frame) -> None:
+        self._build = build
+        self._frame = frame
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._build.templates.evaluator.lookup(self._frame, name)
+        if value is MISSING:
+            raise KeyError(name)
+        if isinstance(value, Missing):
+            value.fail()
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._frame.own)
+
+    def __len__(self) -> int:
+        return len(self._frame.own)
+
+
+class _Endless(Exception):
+    """Roles or files include each other without end; told where it was noticed."""
+
+
+@dataclass
+class _Build:
+    """Evaluates the roles of one host."""
+
+    inventory: Inventory
+    host: str
+    facts: Mapping[str, Any]
+    search: Sequence[Path]
+    tags: frozenset[str]
+    skip_tags: frozenset[str]
+    extra_vars: Mapping[str, Any]
+    problems: Problems = field(default_factory=Problems)
+    resources: dict[Address, Declared] = field(default_factory=dict)
+    expects: dict[Expect, Source | None] = field(default_factory=dict)
+    tests: dict[str, None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        from provisioner.resources import kinds
+
+        self.templates = make_templates()
+        self.roles = Roles(self.search)
+        self.files = TaskFiles(self.templates, kinds())
+        self.project = tuple(
+            dict.fromkeys([*project_folders(self.inventory.base_dirs), *(Path(one).parent for one in self.search)])
+        )
+        self._frames: dict[Any, Frame] = {}
+        self._applied: dict[Any, list[frozenset[str]]] = {}
+        self._checked: set[int] = set()
+        self._loading: list[str] = []
+        self._hostvars = _HostVars(self)
+
+    # -- the run ------------------------------------------------------------------------------------
+
+    def run(self) -> Desired:
+        base = self.base_frame(())
+        seen: list[Any] = []
+        for raw, source in self.inventory.layers(self.host, "nsprov_roles"):
+            for entry, where in self._entries(raw, source, base):
+                if entry in seen:
+                    continue
+                seen.append(entry)
+                self._entry(entry, where, base)
+        self.problems.raise_if_any()
+        return Desired(
+            self.resources,
+            tuple(self.expects.items()),
+            tuple(self.tests),
+            partial=bool(self.skip_tags) or bool(self.tags - {"all"}),
+        )
+
+    def _entries(self, raw: Any, source: Source | None, base: Frame) -> list[tuple[Any, Source | None]]:
+        """The entries of one ``nsprov_roles``, and where each was written."""
+        if isinstance(raw, str) and has_template(raw):
+            try:
+                raw = self.templates.render(raw, base, source)
+            except ConfigError as error:
+                self.problems.extend(error)
+                return []
+        if raw is None:
+            return []
+        if not isinstance(raw, list):
+            hint = "write it as a list: nsprov_roles: [" + (str(raw) if isinstance(raw, str) else "tenant") + "]"
+            self.problems.add("nsprov_roles must be a list of roles", source, hint=hint)
+            return []
+        return [(entry, source_of(entry) or written_at(raw, index) or source) for index, entry in enumerate(raw)]
+
+    def _entry(self, raw: Any, where: Source | None, base: Frame) -> None:
+        """Evaluate one entry of ``nsprov_roles``: a role, once or for each round of its loop."""
+        read = self._read_entry(raw, where)
+        if read is None:
+            return
+        entry, when, loop, tags, given = read
+        for frame in self._rounds(loop, base, when, sealed=True):
+            own = frame.own if frame is not base else _NO_NAMES
+            params = self._without_fixed(given, base, sealed=True) if given else _NO_NAMES
+            scope = Frame({**own, **params}, base, sealed=True, layers=(params,)) if own or params else base
+            self._use_entry(entry, given, when, tags, where, scope)
+
+    def _read_entry(
+        self, raw: Any, where: Source | None
+    ) -> tuple[str, tuple[Condition, ...], Loop | None, tuple[str, ...], Map | None] | None:
+        if isinstance(raw, str):
+            return raw, (), None, (), None
+        if not isinstance(raw, Map):
+            hint = "for example: tenant, or {role: tenant, vars: {…}}"
+            self.problems.add("an entry must be a role's name, or a mapping with 'role'", where, hint=hint)
+            return None
+        before = len(self.problems.found)
+        for key in raw:
+            if key not in _ENTRY_KEYS:
+                near = did_you_mean(key, _ENTRY_KEYS)
+                hint = near if near and near.startswith("did you mean") else "the role's variables stand under vars:"
+                self.problems.add(f"an entry of a role has no key '{key}'", raw.key_at(key), hint=hint)
+        when = read_conditions(raw, self.templates, self.problems)
+        loop = read_loop(raw, self.templates, self.problems)
+        tags = read_tags(raw, self.problems)
+        given = read_vars(raw, self.problems)
+        name = raw.get("role")
+        if not isinstance(name, str) or not name:
+            hint = "write: role: NAME" if name is None else None
+            self.problems.add("an entry needs the name of a role", raw.at("role"), hint=hint)
+            return None
+        return None if len(self.problems.found) > before else (name, when, loop, tags, given)
+
+    def _use_entry(
+        self,
+        name: str,
+        given: Map | None,
+        when: tuple[Condition, ...],
+        tags: tuple[str, ...],
+        where: Source | None,
+        scope: Frame,
+    ) -> None:
+        try:
+            role = self._role(name, scope, source_of(name) or where)
+            if role is not None:
+                self._use_role(role, (), scope, given, when, frozenset(tags), where)
+        except ConfigError as error:
+            self.problems.extend(error)
+        except _Endless:
+            pass
+
+    # -- roles --------------------------------------------------------------------------------------
+
+    def _role(self, name: str, frame: Frame, where: Source | None, **files: str) -> Role | None:
+        """The role of a name; what is wrong with its files is told once."""
+        name = self.templates.render(name, frame, where) if has_template(name) else name
+        if not isinstance(name, str):
+            self.problems.add(f"the name of a role must be a text, not '{name}'", where)
+            return None
+        role = self.roles.load(str(name), where, **files)
+        if id(role) not in self._checked:
+            self._checked.add(id(role))
+            self.problems.extend(role.problems)
+        return role
+
+    def _use_role(
+        self,
+        role: Role,
+        chain: tuple[Role, ...],
+        scope: Frame,
+        given: Map | None,
+        when: tuple[Condition, ...],
+        tags: frozenset[str],
+        where: Source | None,
+        tasks_from: str = "main",
+        depth: int = 0,
+    ) -> None:
+        """Check a role's arguments, then evaluate the roles that it depends on, and its tasks."""
+        frame = scope.over(self.base_frame((*chain, role)))
+        if not self._holds(when, frame):
+            return
+        use = _Use(role, frame, (*chain, role), (), depth)
+        names = [one.name for one in use.chain]
+        if depth > _MAX_DEPTH:
+            circle = " -> ".join(names[names.index(role.name) :][:6])
+            self.problems.add(f"roles include each other without end: {circle} -> …", where, hint="end it with when:")
+            raise _Endless
+        if not self._arguments_fit(use, given, tasks_from, where):
+            return
+        for index, raw in enumerate(role.dependencies):
+            self._dependency(use, raw, index, tags)
+        path = role.task_file(tasks_from)
+        if path is not None:
+            self._task_file(path, use, tags, frame)
+        elif tasks_from != "main":
+            folder = role.path / "tasks"
+            there = sorted(one.stem for one in folder.glob("*.y*ml")) if folder.is_dir() else []
+            self.problems.add(
+                f"the role '{role.name}' has no tasks '{tasks_from}'", where, hint=did_you_mean(tasks_from, there)
+            )
+        tests = role.tests()
+        if tests is not None:
+            self.tests[str(tests)] = None
+
+    def _arguments_fit(self, use: _Use, given: Map | None, entry: str, where: Source | None) -> bool:
+        """Whether the role's variables are what its specification asks for."""
+        spec = use.role.specs.get(entry.rpartition(".")[0] or entry if entry.endswith((".yml", ".yaml")) else entry)
+        if spec is None:
+            return True
+        before = len(self.problems.found)
+        lookup = self.templates.evaluator.lookup
+        frame = use.frame
+        values: dict[str, Any] = {}
+        for option in spec.options.values():
+            for name in (option.name, *option.aliases):
+                value = lookup(frame, name)
+                if value is MISSING or value is OMIT:
+                    continue
+                if isinstance(value, Missing):
+                    self.problems.extend(value.problem)
+                    continue
+                values[name] = value
+        check_options(
+            {name: value for name, value in values.items()},
+            spec.options,
+            spec.rules,
+            self.problems,
+            owner=f"the role '{use.role.name}'",
+            where=where,
+            locate=lambda path: self._locate(frame, path) or where,
+        )
+        if given:
+            known = self._known_names(use.chain) | spec.names()
+            for name in given:
+                if name not in known:
+                    hint = did_you_mean(name, known)
+                    self.problems.add(
+                        f"the role '{use.role.name}' has no variable '{name}'", given.key_at(name), hint=hint
+                    )
+        return len(self.problems.found) == before
+
+    def _known_names(self, chain: tuple[Role, ...]) -> set[str]:
+        """The variables that a role, and the roles that it depends on, know."""
+        names: set[str] = set()
+        for role in self._with_dependencies(chain[-1]):
+            names.update(role.defaults, role.vars)
+            for spec in role.specs.values():
+                names |= spec.names()
+        return names
+
+    def _locate(self, frame: Frame, path: Sequence[Any]) -> Source | None:
+        """Where the value at a path into a variable was written, through the templates that it came by."""
+        return origin(frame, str(path[0]), tuple(path[1:]))
+
+    def _dependency(self, use: _Use, raw: Any, index: int, tags: frozenset[str]) -> None:
+        where = source_of(raw) or Source(str(use.role.path / "meta" / "main.yml"))
+        key = (tuple(id(role) for role in use.chain), index, tags)
+        for names in self._applied.get(key, ()):
+            # Nothing that it used has another value here: it declared already what it would declare again.
+            if all(names.isdisjoint(one.own) for one in frames(use.frame) if one.parent is not None):
+                return
+        read = self._read_entry(raw, where)
+        if read is None:
+            return
+        name, when, loop, own_tags, given = read
+        evaluator = self.templates.evaluator
+        with evaluator.tracked() as used:
+            for frame in self._rounds(loop, use.frame, when):
+                params = self._without_fixed(given, frame, sealed=True) if given else _NO_NAMES
+                scope = Frame(params, frame, sealed=True) if params else frame
+                role = self._role(name, scope, source_of(name) or where)
+                if role is None:
+                    continue
+                names_there = [one.name for one in use.chain]
+                if role.name in names_there:
+                    circle = " -> ".join([*names_there[names_there.index(role.name) :], role.name])
+                    self.problems.add(f"roles depend on each other in a circle: {circle}", where)
+                    raise _Endless
+                self._use_role(
+                    role, use.chain, scope, given, when, tags | frozenset(own_tags), where, depth=use.depth + 1
+                )
+        if used.depth == 0:
+            self._applied.setdefault(key, []).append(frozenset(used.names))
+
+    # -- frames -------------------------------------------------------------------------------------
+
+    def base_frame(self, chain: tuple[Role, ...]) -> Frame:
+        """The variables of a role on this host, without those that one use of it is given."""
+        key = tuple(id(role) for role in chain)
+        frame = self._frames.get(key)
+        if frame is None:
+            layers = self._layers(chain)
+            own: dict[str, Any] = {}
+            for layer in reversed(layers):
+                own.update(layer)
+            place = Place(chain[-1].name, tuple(role.path for role in reversed(chain)), self.project) if chain else None
+            place = place or Place("", (), self.project)
+            frame = self._frames[key] = Frame(own, place=place, layers=layers)
+        return frame
+
+    def _layers(self, chain: tuple[Role, ...]) -> tuple[Mapping[str, Any], ...]:
+        """The mappings of a role's variables, the strongest first."""
+        related = [one for role in chain for one in (*self._with_dependencies(role)[1:], role)]
+        strongest = list(reversed(related))
+        return (
+            self._magic(chain),
+            self.extra_vars,
+            *(role.vars for role in strongest),
+            self._host_variables,
+            *(role.defaults for role in strongest),
+        )
+
+    def _with_dependencies(self, role: Role, seen: tuple[str, ...] = ()) -> list[Role]:
+        """A role, and those that it depends on, whose variables it sees."""
+        made = [role]
+        for raw in role.dependencies:
+            name = raw if isinstance(raw, str) else raw.get("role") if isinstance(raw, Map) else None
+            if not isinstance(name, str) or has_template(name) or name in seen or name == role.name:
+                continue
+            try:
+                found = self.roles.load(str(name), None)
+            except ConfigError:
+                continue  # told where the dependency is evaluated
+            made += self._with_dependencies(found, (*seen, role.name))
+        return made
+
+    @property
+    def _host_variables(self) -> Map:
+        found = self.__dict__.get("_variables")
+        if found is None:
+            found = self.__dict__["_variables"] = self.inventory.variables(self.host)
+        return found
+
+    def _magic(self, chain: tuple[Role, ...]) -> dict[str, Any]:
+        made: dict[str, Any] = {
+            **self.inventory.magic(self.host),
+            "host": self.facts,
+            "hostvars": self._hostvars,
+            "omit": OMIT,
+        }
+        if chain:
+            role = chain[-1]
+            made["role_name"] = made["ansible_role_name"] = role.name
+            made["role_path"] = str(role.path)
+            made["ansible_parent_role_names"] = [one.name for one in reversed(chain[:-1])]
+        return made
+
+    def host_frame(self, host: str) -> Frame:
+        """The variables of another host."""
+        frame = self._frames.get(host)
+        if frame is None:
+            variables = self.inventory.variables(host)
+            own = {
+                **variables,
+                **self.extra_vars,
+                **self.inventory.magic(host),
+                "hostvars": self._hostvars,
+                "omit": OMIT,
+            }
+            frame = self._frames[host] = Frame(own, layers=(variables,))
+        return frame
+
+    def _without_fixed(self, given: Map, frame: Frame, *, sealed: bool = False) -> Map:
+        """The variables of a task or block, without those for which something stronger has a value."""
+        strong: set[str] = set(self.extra_vars)
+        if not sealed:
+            for one in frames(frame):
+                if one.sealed:
+                    strong.update(one.own)
+        if strong.isdisjoint(given):
+            return given
+        kept = given.copy()
+        for name in strong & set(given):
+            del kept[name]
+        return kept
+
+    def _rounds(
+        self, loop: Loop | None, frame: Frame, when: tuple[Condition, ...] = (), *, sealed: bool = False
+    ) -> Iterator[Frame]:
+        """A frame for each round of a loop; the frame itself where there is none."""
+        if loop is None:
+            yield frame
+            return
+        try:
+            items = loop.items(frame)
+        except ConfigError as error:
+            # As in Ansible: a list that is not there does not matter where the condition is false anyway.
+            if not self._is_false(when, frame):
+                self.problems.extend(error)
+            return
+        if not isinstance(items, list):
+            hint = None
+            if isinstance(items, Mapping):
+                hint = 'for a mapping write: loop: "{{ MAPPING | dict2items }}"'
+            elif isinstance(items, str):
+                hint = "for one item write a list: [ITEM]"
+            what = "a mapping" if isinstance(items, Mapping) else "nothing" if items is None else f"'{items}'"
+            self.problems.add(f"loop takes a list, and this gives {what}", loop.source, hint=hint)
+            return
+        where = Seq(items) if not isinstance(items, Seq) else items
+        count = len(items)
+        for index, item in enumerate(items):
+            own: dict[str, Any] = {loop.loop_var: item}
+            if loop.index_var:
+                own[loop.index_var] = index
+            if loop.extended:
+                own["ansible_loop"] = {
+                    "allitems": items,
+                    "index": index + 1,
+                    "index0": index,
+                    "first": index == 0,
+                    "last": index == count - 1,
+                    "length": count,
+                    "revindex": count - index,
+                    "revindex0": count - index - 1,
+                    **({"previtem": items[index - 1]} if index else {}),
+                    **({"nextitem": items[index + 1]} if index < count - 1 else {}),
+                }
+            made = Map(own, source_of(item))
+            at = where.at(index)
+            if at is not None:
+                made.values_at[loop.loop_var] = at
+            yield Frame(made, frame, sealed=sealed)
+
+    def _holds(self, when: tuple[Condition, ...], frame: Frame) -> bool:
+        return all(condition.holds(frame) for condition in when)
+
+    def _is_false(self, when: tuple[Condition, ...], frame: Frame) -> bool:
+        for condition in when:
+            try:
+                if not condition.holds(frame):
+                    return True
+            except ConfigError:
+                return False
+        return False
+
+    # -- tasks --------------------------------------------------------------------------------------
+
+    def _task_file(self, path: Path, use: _Use, tags: frozenset[str], frame: Frame) -> None:
+        file = self.files.load(path)
+        if id(file) not in self._checked:
+            self._checked.add(id(file))
+            self.problems.extend(file.problems)
+        inner = _Use(use.role, use.frame, use.chain, (*use.files, path), use.depth + 1)
+        self._tasks(file.tasks, inner, tags, frame)
+
+    def _tasks(self, tasks: Sequence[Task], use: _Use, tags: frozenset[str], frame: Frame) -> None:
+        for task in tasks:
+            self._task(task, use, tags | frozenset(task.tags) if task.tags else tags, frame)
+
+    def _task(self, task: Task, use: _Use, tags: frozenset[str], frame: Frame) -> None:
+        does = task.does
+        static = isinstance(does, (Block, IncludeTasks, IncludeRole)) and getattr(does, "static", True)
+        if not static and not chosen(tags, self.tags, self.skip_tags):
+            return
+        if task.vars:
+            frame = Frame(self._without_fixed(task.vars, frame), frame)
+        for one in self._rounds(task.loop, frame, task.when):
+            try:
+                if task.when and not self._holds(task.when, one):
+                    continue
+                self._do(task, does, use, tags, one)
+            except ConfigError as error:
+                self.problems.extend(error)
+
+    def _do(self, task: Task, does: Any, use: _Use, tags: frozenset[str], frame: Frame) -> None:
+        if isinstance(does, Declaration):
+            self._declare(task, does, use, frame)
+        elif isinstance(does, Block):
+            self._tasks(does.tasks, use, tags, frame)
+        elif isinstance(does, Expectation):
+            self._expect(does, frame)
+        elif isinstance(does, Assertion):
+            self._assert(does, frame)
+        elif isinstance(does, IncludeTasks):
+            self._include_tasks(task, does, use, tags, frame)
+        elif isinstance(does, IncludeRole):
+            self._include_role(task, does, use, tags, frame)
+
+    def _declare(self, task: Task, does: Declaration, use: _Use, frame: Frame) -> None:
+        fields = does.render(frame)
+        kind = does.kind
+        if not isinstance(fields, dict):
+            self.problems.add(f"{kind.name} takes a mapping of fields, not '{fields}'", does.source)
+            return
+        try:
+            if does.prepared:
+                fields = kind.resource.prepare(fields, _Context(self.templates, frame, does.source))
+            resource = kind.resource.model_validate(fields)
+        except ValueError as error:
+            self.problems.extend(problems_of(error, kind.name, kind.resource, does.raw, does.source, frame))
+            return
+        address = resource.address
+        there = self.resources.get(address)
+        if there is None:
+            name = task.name
+            if name is not None and has_template(name):
+                name = str(self.templates.render(name, frame, task.source))
+            self.resources[address] = Declared(resource, task.source, use.role.name, name, does.fields)
+        elif there.resource != resource:
+            hint = f"it is declared at {there.source} too"
+            if there.source == task.source:
+                hint = "two rounds of the loop, or two uses of the role, declare it differently: give each its own name"
+            self.problems.add(
+                f"{address} is declared twice, differently", does.fields.get("name") or does.source, hint=hint
+            )
+
+    def _expect(self, does: Expectation, frame: Frame) -> None:
+        made = does.render(frame)
+        for index, fields in enumerate(made if isinstance(made, list) else [made]):
+            raw = does.raw[index] if isinstance(does.raw, list) and index < len(does.raw) else does.raw
+            if not isinstance(fields, Mapping):
+                self.problems.add("expect takes a mapping of fields", source_of(raw) or does.source)
+                continue
+            try:
+                expect = Expect.model_validate(fields)
+            except ValueError as error:
+                self.problems.extend(problems_of(error, "expect", Expect, raw, does.source, frame))
+                continue
+            self.expects.setdefault(expect, source_of(raw) or does.source)
+
+    def _assert(self, does: Assertion, frame: Frame) -> None:
+        failed = [condition for condition in does.that if not condition.holds(frame)]
+        if does.that and not failed:
+            return
+        message = does.message(frame) if does.message else None
+        if not failed:
+            self.problems.add(str(message or "the role refuses this configuration"), does.source)
+        for condition in failed:
+            text = str(message) if message else f"this must hold: {condition.text}"
+            self.problems.add(
+                text, condition.source or does.source, hint=f"asserted: {condition.text}" if message else None
+            )
+
+    def _include_tasks(self, task: Task, does: IncludeTasks, use: _Use, tags: frozenset[str], frame: Frame) -> None:
+        name = does.file(frame)
+        path = self._included(str(name), does, use)
+        if use.files.count(path) > (0 if does.static else _MAX_DEPTH // 2):
+            circle = " -> ".join([*(one.name for one in use.files[use.files.index(path) :][:6]), path.name])
+            self.problems.add(
+                f"task files include each other without end: {circle}", does.source, hint="end it with when:"
+            )
+            raise _Endless
+        inherited = tags if does.static else tags - frozenset(task.tags) | frozenset(does.tags)
+        self._task_file(path, use, inherited, self._arguments(task, frame))
+
+    def _arguments(self, task: Task, frame: Frame) -> Frame:
+        """The frame of what an include includes: its variables are arguments, stronger than those of the role."""
+        if not task.vars:
+            return frame
+        holder = frame
+        given = self._without_fixed(task.vars, frame, sealed=True)
+        return Frame(given, holder, sealed=True)
+
+    def _included(self, name: str, does: IncludeTasks, use: _Use) -> Path:
+        for folder in dict.fromkeys([does.base, use.role.path / "tasks", use.role.path]):
+            for ending in ("", ".yml", ".yaml"):
+                path = folder / (name + ending)
+                if path.is_file():
+                    return path
+        there = [one.name for one in (use.role.path / "tasks").glob("*.y*ml")]
+        raise ConfigError(Problem(f"there is no task file '{name}'", does.source, did_you_mean(name, there)))
+
+    def _include_role(self, task: Task, does: IncludeRole, use: _Use, tags: frozenset[str], frame: Frame) -> None:
+        scope = self._arguments(task, frame)
+        role = self._role(
+            str(does.role(frame)), frame, does.source, vars_from=does.vars_from, defaults_from=does.defaults_from
+        )
+        if role is None:
+            return
+        tasks_from = str(does.tasks_from(frame)) if does.tasks_from else "main"
+        inherited = tags if does.static else tags - frozenset(task.tags) | frozenset(does.tags)
+        self._use_role(role, use.chain, scope, task.vars, (), inherited, does.source, tasks_from, depth=use.depth + 1)
+
+
+def make_templates() -> Templates:
+    """The template engine of one run, with every filter, test and lookup."""
+    made: list[Templates] = []
+    templates = Templates(
+        filters=filters.filters(),
+        tests=filters.tests(),
+        globals=lookups.functions(lambda: made[0]),
+        unavailable=filters.UNAVAILABLE,
+    )
+    made.append(templates)
+    return templates

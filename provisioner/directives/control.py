@@ -498,7 +498,7 @@ class Delegation(Scalar):
     expects = "yes, no, or a list of controllers"
     unset = "no"
     _controllers = frozenset(
-        "cpu cpuacct cpuset io blkio memory devices pids bpf-firewall bpf-devices bpf-foreign "
+        "cpu cpuacct cpuset io blkio memory devices pids bpf-firewall bpf-devices bpf-foreign "  # noqa: SIM905
         "bpf-socket-bind bpf-restrict-network-interfaces".split()
     )
 

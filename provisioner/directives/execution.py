@@ -6,12 +6,12 @@ import base64
 import errno
 import re
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from provisioner.directives import values
 from provisioner.directives.exits import EXIT_STATUS
-from provisioner.directives.syntax import Absolute, Item, Lines, Scalar, Setting, Text, Value, Words, simplified
+from provisioner.directives.syntax import Absolute, Item, Lines, Scalar, Setting, Text, Value, simplified
 from provisioner.directives.values import INFINITY, BadValue
 
 __all__ = [
@@ -55,10 +55,7 @@ class Commands(Lines):
     expects = "a command line such as /usr/bin/python3 -m http.server 80"
 
     def items(self, text: str) -> list[str]:
-        if not re.search(r"[\"']", text):
-            parts = re.split(r"\s;(?=\s|$)", text)
-        else:
-            parts = [text]
+        parts = [text] if re.search(r"[\"']", text) else re.split(r"\s;(?=\s|$)", text)
         return [self._item(part.strip()) for part in parts if part.strip()]
 
     def _item(self, text: str) -> str:
@@ -72,7 +69,7 @@ class Commands(Lines):
         argv = [";" if word == "\\;" else word for word in values.words(text[len(prefix) :])]
         if not argv:
             raise BadValue(f"'{text}' has no command", f"it takes {self.expects}")
-        flags = [flag for flag in prefix.replace("!!", "").replace("@", "")] + (["!!"] if "!!" in prefix else [])
+        flags = list(prefix.replace("!!", "").replace("@", "")) + (["!!"] if "!!" in prefix else [])
         if len([flag for flag in flags if flag in ("+", "!", "!!")]) > 1 or len(set(flags)) < len(flags):
             raise BadValue(f"the prefixes '{prefix}' do not go together", "one of +, ! and !!")
         path = simplified(argv[0])
@@ -118,7 +115,7 @@ class Environment(Lines):
         for word in found:
             if not _VARIABLE.fullmatch(word):
                 raise BadValue(
-                    f"'{word}' is not an assignment", f"it takes {self.expects}; quote what has blanks: \"NAME=a b\""
+                    f"'{word}' is not an assignment", f'it takes {self.expects}; quote what has blanks: "NAME=a b"'
                 )
         return found
 
@@ -439,7 +436,7 @@ class ResourceLimit(Scalar):
         return [Setting(name, "t", high), Setting(f"{name}Soft", "t", low)]
 
 
-_CAPABILITIES = (
+_CAPABILITIES = (  # noqa: SIM905
     "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
     "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN "
     "SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE "
@@ -512,7 +509,7 @@ class SecureBits(Scalar):
 class CoredumpFilter(Scalar):
     """Which mappings a core dump has: names, or a hexadecimal mask."""
 
-    _names = (
+    _names = (  # noqa: SIM905
         "private-anonymous shared-anonymous private-file-backed shared-file-backed elf-headers private-huge "
         "shared-huge private-dax shared-dax"
     ).split()
@@ -610,7 +607,9 @@ def _signal(text: str) -> int:
     if word.isdigit() and 1 <= int(word) <= 64:
         return int(word)
     if match := re.fullmatch(r"RTMIN(?:\+(\d+))?|RTMAX(?:-(\d+))?", word):
-        return signal.SIGRTMIN + int(match[1] or 0) if word.startswith("RTMIN") else signal.SIGRTMAX - int(match[2] or 0)
+        return (
+            signal.SIGRTMIN + int(match[1] or 0) if word.startswith("RTMIN") else signal.SIGRTMAX - int(match[2] or 0)
+        )
     known = {one.name for one in signal.Signals}
     return int(signal.Signals[values.one_of(f"SIG{word}", tuple(sorted(known)))])
 
@@ -700,5 +699,3 @@ class Hex(Scalar):
             return [Setting(f"{name}Path", "s", text)]
         octets = values.base64_bytes(text.removeprefix("base64:")) if self.signed else bytes.fromhex(text)
         return [Setting(name, "ay", list(octets))]
-
-

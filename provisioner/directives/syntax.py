@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from provisioner.directives import values
-from provisioner.directives.values import INFINITY, BadValue
+from provisioner.directives.values import BadValue
 
 __all__ = [
     "Absolute",
@@ -209,7 +209,7 @@ class Number(Scalar):
         self.signature = signature
         self.low, self.high = low, high
         self.names = names or {}
-        self.called = {number: name for name, number in reversed(self.names.items())}
+        self.called = {number: name for name, number in reversed(tuple(self.names.items()))}
         self.expects = f"one of {', '.join(self.names)}" if self.names else f"a number from {low} to {high}"
         self.unset = unset
         self.empty = empty
@@ -234,7 +234,9 @@ class Number(Scalar):
 
     def decode(self, name: str, found: Mapping[str, Any]) -> str:
         number = int(found[name])
-        return str(self.unset) if number == self.empty else self.called.get(number, str(number))
+        if number == self.empty:
+            return str(self.unset)
+        return self.called.get(number, str(number))
 
 
 class Mode(Scalar):
@@ -403,5 +405,3 @@ class Item(Lines):
 
     def item(self, text: str) -> str:
         raise NotImplementedError
-
-

@@ -75,7 +75,9 @@ _MODE = Mode()
 _SPAN = Span()
 _TEXT = Text()
 _PATHS = Words("paths, each perhaps with - or + before it", r"[-+]*/.*", paths=True)
-_NAMES = Words("unit names", r"[A-Za-z0-9:_.\\@-]+\.(service|socket|target|device|mount|automount|swap|timer|path|slice|scope)")
+_NAMES = Words(
+    "unit names", r"[A-Za-z0-9:_.\\@-]+\.(service|socket|target|device|mount|automount|swap|timer|path|slice|scope)"
+)
 _COMMANDS = Commands()
 _ACTION = Choice(
     "none", "reboot", "reboot-force", "reboot-immediate", "poweroff", "poweroff-force", "poweroff-immediate", "exit",
@@ -85,14 +87,11 @@ _JOB_MODE = Choice(
     "fail", "replace", "replace-irreversibly", "isolate", "flush", "ignore-dependencies", "ignore-requirements",
 )  # fmt: skip
 _LEVELS = {
-    name: number
-    for number, name in enumerate(("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"))
+    name: number for number, name in enumerate(("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"))
 }
 _FACILITIES = {
     name: number
-    for number, name in enumerate(
-        "kern user mail daemon auth syslog lpr news uucp cron authpriv ftp".split()
-    )
+    for number, name in enumerate("kern user mail daemon auth syslog lpr news uucp cron authpriv ftp".split())  # noqa: SIM905
 } | {f"local{number}": 16 + number for number in range(8)}
 _WEIGHT = Number("t", 1, 10000, empty=INFINITY)
 _CPU_WEIGHT = Number("t", 1, 10000, names={"idle": 0}, empty=INFINITY)
@@ -513,7 +512,7 @@ SYNTAX: dict[str, Syntax] = {
 } | {
     f"{word}{check}": Condition(f"{word}s")
     for word in ("Condition", "Assert")
-    for check in (
+    for check in (  # noqa: SIM905
         "ACPower Architecture CPUFeature CPUPressure CPUs Capability ControlGroupController Credential "
         "DirectoryNotEmpty Environment FileIsExecutable FileNotEmpty Firmware FirstBoot Group Host IOPressure "
         "KernelCommandLine KernelVersion Memory MemoryPressure NeedsUpdate OSRelease PathExists PathExistsGlob "

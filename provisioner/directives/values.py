@@ -148,15 +148,15 @@ _UNITS = {
     "us": 1,
 }
 _SPELLINGS = {
-    **{word: _UNITS["y"] for word in ("years", "year", "y")},
-    **{word: _UNITS["month"] for word in ("months", "month", "M")},
-    **{word: _UNITS["w"] for word in ("weeks", "week", "w")},
-    **{word: _UNITS["d"] for word in ("days", "day", "d")},
-    **{word: _UNITS["h"] for word in ("hours", "hour", "hr", "h")},
-    **{word: _UNITS["min"] for word in ("minutes", "minute", "min", "m")},
-    **{word: _UNITS["s"] for word in ("seconds", "second", "sec", "s")},
-    **{word: _UNITS["ms"] for word in ("msec", "ms")},
-    **{word: _UNITS["us"] for word in ("usec", "us", "µs", "μs")},
+    **dict.fromkeys(("years", "year", "y"), _UNITS["y"]),
+    **dict.fromkeys(("months", "month", "M"), _UNITS["month"]),
+    **dict.fromkeys(("weeks", "week", "w"), _UNITS["w"]),
+    **dict.fromkeys(("days", "day", "d"), _UNITS["d"]),
+    **dict.fromkeys(("hours", "hour", "hr", "h"), _UNITS["h"]),
+    **dict.fromkeys(("minutes", "minute", "min", "m"), _UNITS["min"]),
+    **dict.fromkeys(("seconds", "second", "sec", "s"), _UNITS["s"]),
+    **dict.fromkeys(("msec", "ms"), _UNITS["ms"]),
+    **dict.fromkeys(("usec", "us", "µs", "μs"), _UNITS["us"]),
 }
 _SPAN_PART = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-zµμ]*)", re.ASCII)
 
@@ -177,7 +177,9 @@ def span(text: str, *, per_second: int = 1_000_000, default: str = "s") -> int:
         unit = units.get(match[2] or default) if match else None
         if match is None or unit is None:
             near = did_you_mean(match[2], units) if match and len(match[2]) > 2 else None
-            raise BadValue(f"'{text}' is not a time span", near or "a time span such as 90, 1min 30s, 500ms or infinity")
+            raise BadValue(
+                f"'{text}' is not a time span", near or "a time span such as 90, 1min 30s, 500ms or infinity"
+            )
         total += Decimal(match[1]) * unit
         at = match.end()
     if not text.strip():

@@ -120,7 +120,9 @@ class Systemd:
             ) from None
         return bus
 
-    def _call(self, method: str, signature: str = "", *values: Any, path: bytes = _ROOT, interface: bytes = _MANAGER) -> Any:
+    def _call(
+        self, method: str, signature: str = "", *values: Any, path: bytes = _ROOT, interface: bytes = _MANAGER
+    ) -> Any:
         from pystemd.dbusexc import DBusBaseError
 
         try:
@@ -156,7 +158,7 @@ class Systemd:
         rows = self._call("ListUnitsByPatterns", "asas", [], list(patterns))
         found = {}
         for row in rows or ():
-            unit = UnitState(*(_text(one) if isinstance(one, bytes) else one for one in row))
+            unit = UnitState._make(_plain(row))
             found[unit.name] = unit
         return found
 

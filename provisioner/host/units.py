@@ -1,0 +1,459 @@
+"""Units as resources see them: which exist, what their directives are, and how they start, change and go.
+
+Owns the way between directives and what systemd has: unit files and properties on the way in, transient
+units and property changes on the way out. Calls are sent for a whole batch before their jobs are awaited.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from provisioner import directives
+from provisioner.directives import Setting, Value
+from provisioner.directives.control import Limit, Tasks
+from provisioner.directives.exits import exit_text
+from provisioner.directives.fragment import settings
+from provisioner.errors import HostError
+from provisioner.host.systemd import JOB_TIMEOUT, Job, Systemd, SystemdError, UnitState
+
+if TYPE_CHECKING:
+    from provisioner.model import Step
+
+__all__ = ["Failed", "Units"]
+
+_TRANSIENT = Path("/run/systemd/transient")
+_CONTROL = Path("/run/systemd/system.control")
+#: Slices that systemd has of its own.
+OWN_SLICES = frozenset({"-.slice", "system.slice", "user.slice", "machine.slice", "init.slice", "capsule.slice"})
+_ALIVE = frozenset({"active", "activating", "reloading", "refreshing", "maintenance"})
+#: What a unit that fails at once needs to show it: an interpreter's start.
+SETTLE = 0.15
+
+#: What became of a unit: the error, or None, and its code.
+Failed = tuple[str | None, int]
+_FINE: Failed = (None, 0)
+
+
+class Units:
+    """The units of one host, during one observation or one batch of steps."""
+
+    def __init__(self, systemd: Systemd) -> None:
+        self.systemd = systemd
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a unit: on disk, as a transient one, or a slice that somebody has set up.
+
+        A slice that systemd made only since something runs in it, and a name that other units mention,
+        are not.
+        """
+        if self._has_file(name):
+            return True
+        state = self.systemd.units().get(name)
+        if state is None or state.load == "not-found":
+            return False
+        return not name.endswith(".slice") or name in OWN_SLICES
+
+    def _has_file(self, name: str) -> bool:
+        files = self.systemd.unit_files()
+        return name in files or f"{name}.d" in files
+
+    def state(self, name: str) -> UnitState | None:
+        """The unit's line in systemd's list; None where it is not loaded."""
+        found = self.systemd.units().get(name)
+        return None if found is None or found.load == "not-found" else found
+
+    def is_transient(self, name: str) -> bool:
+        """Whether the unit was made at run time, and so can be made anew."""
+        return self.systemd.unit_files().get(name, "").startswith(f"{_TRANSIENT}/")
+
+    def directives(self, name: str, wanted: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
+        """The directives of a unit: those that its files set, and those that are wanted of it.
+
+        What can change on a running unit is read from its properties, the rest from its files. Where a
+        value is equal to a wanted one that systemd holds in another form (a percentage, a value cut by a
+        daemon-reload), the wanted one is given.
+        """
+        asked = list(wanted)
+        unit_type = name.rpartition(".")[2]
+        found = settings(unit_type, self._texts(name), transient=self.is_transient(name))
+        known = directives.known(unit_type)
+        names = [one for one in {**found, **{one: None for each in asked for one in each}} if known[one].live]
+        if names and self.state(name) is not None:
+            found.update(self._live(name, names))
+        for each in asked:
+            for one, value in each.items():
+                if one in found and self._equal(known[one].syntax, value, found[one]):
+                    found[one] = value
+        return found
+
+    def _texts(self, name: str) -> list[str]:
+        """The unit's file and its drop-ins."""
+        path = self.systemd.unit_files().get(name)
+        paths = [path] if path else []
+        on_disk = f"{name}.d" in self.systemd.unit_files() and not (path or "").startswith(f"{_TRANSIENT}/")
+        if on_disk and self.state(name) is not None:
+            paths += self.systemd.properties(name, ["DropInPaths"]).get("DropInPaths", [])
+        texts = []
+        for one in paths:
+            try:
+                texts.append(Path(one).read_text("utf-8", "replace"))
+            except OSError:
+                continue
+        return texts
+
+    def _live(self, name: str, names: Sequence[str]) -> dict[str, Value]:
+        known = directives.known(name.rpartition(".")[2])
+        needed = {one: known[one].syntax.properties(one) for one in names}
+        read = self.systemd.properties(name, {one for several in needed.values() for one in several})
+        return {
+            one: known[one].syntax.decode(one, read)
+            for one, several in needed.items()
+            if all(each in read for each in several)
+        }
+
+    def _equal(self, syntax: directives.Syntax, wanted: Value, found: Value) -> bool:
+        if directives.same(syntax, wanted, found):
+            return True
+        if not isinstance(syntax, Limit) or not str(wanted).endswith("%"):
+            return False
+        if isinstance(syntax, Tasks):
+            return found == syntax.resolved(wanted, self._tasks)
+        total = syntax.resolved(wanted, self._memory)
+        return found == total or _near(str(found), str(total))
+
+    @cached_property
+    def _memory(self) -> int:
+        """All memory that systemd counts percentages of."""
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        limit = _number("/sys/fs/cgroup/memory.max")
+        return min(total, limit) if limit else total
+
+    @cached_property
+    def _tasks(self) -> int:
+        """All tasks that systemd counts percentages of."""
+        limits = [_number(f"/proc/sys/kernel/{name}") for name in ("pid_max", "threads-max")]
+        limits[0] = limits[0] - 1 if limits[0] else None
+        limits.append(_number("/sys/fs/cgroup/pids.max"))
+        return min(limit for limit in limits if limit)
+
+    # -- units ------------------------------------------------------------------------------------
+
+    def start(self, units: Mapping[str, Start]) -> dict[str, Failed]:
+        """Make transient units and start them; when this returns, they run, or have failed and say why."""
+        results: dict[str, Failed] = {}
+        jobs: dict[str, Job] = {}
+        for name, unit in units.items():
+            try:
+                jobs[name] = self._start_one(unit)
+            except HostError as error:
+                results[name] = (f"{name}: {error.detail}", error.code)
+        done = self.systemd.wait(jobs.values(), self._patience(units.values()))
+        if any(unit.lasting for name, unit in units.items() if name in jobs):
+            self.systemd.settle(SETTLE)
+        self.systemd.forget()
+        for name, job in jobs.items():
+            results[name] = self._outcome(units[name], done.get(job.unit, "waiting"))
+        return results
+
+    def _patience(self, units: Iterable[Start]) -> float:
+        from provisioner.directives.values import INFINITY, span
+
+        longest = JOB_TIMEOUT
+        for unit in units:
+            text = str(unit.values.get("TimeoutStartSec", ""))
+            usec = span(text) if text else 0
+            longest = max(longest, 86400.0 if usec == INFINITY else usec / 1e6 + 30)
+        return longest
+
+    def _start_one(self, unit: Start) -> Job:
+        for attempt in range(40):
+            try:
+                return self.systemd.start_transient(*unit.arguments(self._absolute))
+            except SystemdError as error:
+                if not error.exists or not unit.replaces:
+                    raise
+            if attempt == 20:  # something refers to the stopped unit, so that systemd keeps it loaded
+                self._remove_files(unit.name)
+                self.systemd.reload()
+            time.sleep(0.005)
+        raise SystemdError(f"cannot start {unit.name}", detail="systemd does not let go of the unit it replaces")
+
+    def _absolute(self, settings: Iterable[Setting]) -> list[Setting]:
+        """systemd 252 writes a share of the tasks a tenth too small into its files, so a number is sent."""
+        made = []
+        for one in settings:
+            if one.property == "TasksMaxScale":
+                made.append(Setting("TasksMax", "t", max(1, self._tasks * one.value // (2**32 - 1))))
+            else:
+                made.append(one)
+        return made
+
+    def _outcome(self, unit: Start, result: str) -> Failed:
+        name = unit.main
+        state = self.state(name)
+        if result in ("done", "skipped") and state is not None and state.active in _ALIVE:
+            return (self._failure(name, "it keeps failing"), 0) if state.sub == "auto-restart" else _FINE
+        if result in ("done", "skipped") and (state is None or state.active in ("inactive", "deactivating")):
+            return _FINE  # it has finished, and systemd has let go of it
+        words = {
+            "timeout": "it did not start in time",
+            "dependency": "something that it needs did not start",
+            "waiting": "its start is still waiting in systemd's queue",
+            "canceled": "its start was canceled",
+            "assert": "an Assert… directive is not met",
+            "unsupported": "this system cannot start such units",
+        }
+        return self._failure(name, words.get(result, "it failed")), 0
+
+    def _failure(self, name: str, what: str) -> str:
+        """What is known of a unit that failed: systemd's result, the exit status, its last words."""
+        parts = [f"{name}: {what}"]
+        if self.state(name) is not None:
+            wanted = ("Result", "ExecMainCode", "ExecMainStatus", "ControlPID")
+            found = self.systemd.properties(name, wanted)
+            result = found.get("Result", "success")
+            if result != "success":
+                parts.append(f"systemd says '{result}'")
+            status, code = int(found.get("ExecMainStatus", 0)), int(found.get("ExecMainCode", 0))
+            if code == 1:
+                parts.append(f"exit status {exit_text(status)}")
+            elif code in (2, 3):
+                parts.append(f"killed by signal {status}")
+        said = self.systemd.last_words(name)
+        return "; ".join(parts) + "".join(f"\n    {line}" for line in said)
+
+    def stop(self, names: Iterable[str], *, forget: bool = True) -> dict[str, Failed]:
+        """Stop units, wait until they are, and have systemd let go of them."""
+        results: dict[str, Failed] = {}
+        jobs: list[Job] = []
+        asked = list(names)
+        for name in asked:
+            try:
+                job = self.systemd.stop(name)
+            except HostError as error:
+                results[name] = (f"{name}: {error.detail}", error.code)
+                continue
+            results[name] = _FINE
+            if job is not None:
+                jobs.append(job)
+        for name, result in self.systemd.wait(jobs).items():
+            if result == "waiting":
+                results[name] = (f"{name}: its stop is still waiting in systemd's queue", 0)
+        if forget:
+            self._let_go(asked)
+        return results
+
+    def _let_go(self, names: Collection[str]) -> None:
+        """Leave nothing of stopped units: no failed state, no transient file, no drop-in."""
+        self.systemd.forget()
+        loaded = self.systemd.units()
+        for name in names:
+            if name in loaded and loaded[name].active == "failed":
+                self.systemd.reset_failed(name)
+        self.systemd.forget()
+        left = [name for name in names if self._remove_files(name)]
+        if left and any(name in self.systemd.units() for name in left):
+            self.systemd.reload()
+        self.systemd.forget()
+
+    def _remove_files(self, name: str) -> bool:
+        """Remove what is left of a unit among the transient files; whether there was anything."""
+        found = False
+        for folder in (_TRANSIENT / f"{name}.d", _CONTROL / f"{name}.d"):
+            if folder.is_dir():
+                found = True
+                for entry in folder.glob("50-*.conf"):
+                    entry.unlink(missing_ok=True)
+                try:
+                    folder.rmdir()
+                except OSError:
+                    continue
+        if (_TRANSIENT / name).exists():
+            found = True
+            (_TRANSIENT / name).unlink(missing_ok=True)
+        return found
+
+    # -- live changes -----------------------------------------------------------------------------
+
+    def change_live(self, step: Step) -> Failed:
+        """Carry out the changes of a step that need no restart; what runs does not notice."""
+        name = step.address.name
+        after = getattr(step.after, "directives", {})
+        wanted = {change.field: after[change.field] for change in step.changes if change.after is not None}
+        gone = [change.field for change in step.changes if change.after is None]
+        try:
+            self.systemd.set_properties(name, self._live_settings(name, wanted, gone))
+        except HostError as error:
+            return f"{name}: {error.detail}", error.code
+        return _FINE
+
+    def _live_settings(self, name: str, wanted: Mapping[str, Value], gone: Iterable[str]) -> list[Setting]:
+        unit_type = name.rpartition(".")[2]
+        values = {**wanted, **{one: self._default(name, one) for one in gone}}
+        made: list[Setting] = []
+        for one, value in values.items():
+            syntax = directives.directive(unit_type, one).syntax
+            settings = syntax.encode(one, value)
+            if syntax.many and value:  # these add to what is there: empty it first
+                made += syntax.encode(one, ())
+            made += settings
+        return self._absolute(made)
+
+    def _default(self, name: str, directive: str) -> Value:
+        """What a unit has that does not set the directive."""
+        unit_type = name.rpartition(".")[2]
+        if directive == "Description":
+            return name
+        syntax = directives.directive(unit_type, directive).syntax
+        return syntax.decode(directive, self.systemd.pristine(unit_type))
+
+    def restart_from_disk(self, step: Step) -> Failed:
+        """Restart a unit that a file on disk defines. What such a file says cannot be changed here."""
+        name = step.address.name
+        defined = [change.field for change in step.changes if change.field not in ("state", "restart_on")]
+        if defined:
+            where = self.systemd.unit_files().get(name, "a file on disk")
+            return f"{name} is defined by {where}: {', '.join(defined)} can only be changed there", 0
+        try:
+            job = self.systemd.restart(name)
+        except HostError as error:
+            return f"{name}: {error.detail}", error.code
+        result = self.systemd.wait([job]).get(name, "waiting")
+        self.systemd.forget()
+        return _FINE if result == "done" else (self._failure(name, "it failed"), 0)
+
+    # -- slices -----------------------------------------------------------------------------------
+
+    def create_slices(self, slices: Mapping[str, Mapping[str, Value]]) -> dict[str, Failed]:
+        """Make slices, parents first. One that systemd made by itself is given its limits as it stands."""
+        results: dict[str, Failed] = {}
+        jobs: dict[str, Job] = {}
+        for name in sorted(slices, key=lambda one: one.count("-")):
+            made = self._absolute(directives.encode("slice", slices[name]))
+            try:
+                if name in jobs or self.state(name) is None:
+                    jobs[name] = self.systemd.start_transient(name, made)
+                else:
+                    self.systemd.set_properties(name, made or [Setting("Description", "s", name)])
+                    results[name] = _FINE
+            except HostError as error:
+                results[name] = (f"{name}: {error.detail}", error.code)
+            self.systemd.forget()
+        for name, result in self.systemd.wait(jobs.values()).items():
+            results[name] = _FINE if result == "done" else (f"{name}: {result}", 0)
+        return results
+
+    def delete_slices(self, names: Sequence[str]) -> dict[str, Failed]:
+        """Stop slices, children first, and the parents that were only there for them.
+
+        One in which something goes on running loses its limits, and becomes one of systemd's own making.
+        """
+        results: dict[str, Failed] = {}
+        for name in sorted(names, key=lambda one: -one.count("-")):
+            self.systemd.forget()
+            if self.state(name) is None:
+                self._remove_files(name)
+                results[name] = _FINE
+            elif name in OWN_SLICES or self._running_in(name):
+                results[name] = self._unset(name)
+            else:
+                results.update(self.stop([name]))
+                self._stop_implied(name)
+        self.systemd.forget()
+        return results
+
+    def _running_in(self, name: str) -> list[str]:
+        """What runs in a slice: units that would be stopped with it."""
+        found = self.systemd.properties(name, ["RequiredBy"]).get("RequiredBy", [])
+        units = self.systemd.units()
+        return [one for one in found if one in units and units[one].active in _ALIVE]
+
+    def _unset(self, name: str) -> Failed:
+        """Take back from a slice what was set on it at run time, and leave what runs in it alone."""
+        known = directives.known("slice")
+        folders = (_TRANSIENT / f"{name}.d", _CONTROL / f"{name}.d")
+        files = [_TRANSIENT / name, *(one for folder in folders for one in sorted(folder.glob("50-*.conf")))]
+        found = settings("slice", [file.read_text() for file in files if file.is_file()], transient=True)
+        live = [one for one in found if known[one].live and one != "Description"]
+        try:
+            if live:
+                self.systemd.set_properties(name, self._live_settings(name, {}, live))
+        except HostError as error:
+            return f"{name}: {error.detail}", error.code
+        if self._remove_files(name):
+            self.systemd.reload()
+        return _FINE
+
+    def _stop_implied(self, name: str) -> None:
+        from provisioner.resources.slice import ancestors
+
+        for parent in ancestors(name):
+            self.systemd.forget()
+            if parent in OWN_SLICES or self.state(parent) is None or self.exists(parent) or self._running_in(parent):
+                return
+            self.stop([parent])
+
+
+class Start:
+    """A service with what starts it: the properties of a transient unit, and of its socket or timer."""
+
+    def __init__(
+        self,
+        name: str,
+        values: Mapping[str, Value],
+        parts: Mapping[str, Mapping[str, Value]] | None = None,
+        *,
+        replaces: bool = False,
+    ) -> None:
+        self.name = name
+        self.values = values
+        self.parts = parts or {}
+        #: Whether a unit of this name was just stopped, which systemd may take a moment to let go of.
+        self.replaces = replaces
+
+    @property
+    def main(self) -> str:
+        """The unit that is started: the timer or socket, where there is one."""
+        for suffix in self.parts:
+            return f"{self.name.rpartition('.')[0]}.{suffix}"
+        return self.name
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it shall go on running, so that its ending at once is a failure."""
+        return self.name.endswith(".service") and not self.parts and self.values.get("Type") != "oneshot"
+
+    def arguments(self, adapt: Any) -> tuple[str, list[Setting], list[tuple[str, list[Setting]]]]:
+        """What StartTransientUnit takes."""
+        own = adapt(directives.encode(self.name.rpartition(".")[2], self.values))
+        if not self.parts:
+            return self.name, own, []
+        stem = self.name.rpartition(".")[0]
+        encoded = [(f"{stem}.{suffix}", adapt(directives.encode(suffix, more))) for suffix, more in self.parts.items()]
+        (main, settings), *rest = encoded
+        return main, settings, [(self.name, own), *rest]
+
+
+def _number(path: str) -> int | None:
+    try:
+        text = Path(path).read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def _near(one: str, other: str) -> bool:
+    """Whether two sizes are within a page of each other for each percent: systemd counts in pages."""
+    from provisioner.directives.values import BadValue, size
+
+    try:
+        return abs(size(one) - size(other)) <= 2 * 4096
+    except BadValue:
+        return False

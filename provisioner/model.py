@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from provisioner.errors import Source
@@ -374,6 +374,16 @@ class Expect(BaseModel):
     to: str = Field(description="the address, or address:port, that is tried")
     proto: Literal["tcp", "udp", "icmp"] | None = Field(None, description="tcp where `to` has a port, else icmp")
     result: Literal["reached", "refused", "dropped"] = Field("reached", description="what must happen")
+
+    @model_validator(mode="after")
+    def _has_a_target(self) -> Expect:
+        from provisioner.verify.expect import target_of
+
+        try:
+            target_of(self)
+        except ValueError as error:
+            raise bad(str(error)) from None
+        return self
 
 
 # -- the two sides of a diff ----------------------------------------------------------------------

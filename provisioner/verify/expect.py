@@ -1,7 +1,6 @@
 """Declared reachability as facts: who reaches whom, and who must not. Pure.
 
-``packets.py`` is what sends the packets; this module reads what a role's ``expect:`` says, and says what is wrong
-with it.
+``packets.py`` is what sends the packets; this module reads where a role's ``expect:`` sends them.
 """
 
 from __future__ import annotations
@@ -10,15 +9,12 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from provisioner.errors import Problem
 from provisioner.model import Check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from provisioner.model import Expect
 
-    from provisioner.model import Desired, Expect
-
-__all__ = ["Target", "expect_check", "expect_problems", "target_of"]
+__all__ = ["Target", "expect_check", "target_of"]
 
 _NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*\.?$")
 
@@ -55,15 +51,6 @@ def expect_check(expect: Expect) -> Check:
     shown = f"{target}/udp" if target.proto == "udp" else str(target)
     call = f"expect_packet(host, {netns!r}, {str(target)!r}, {target.proto!r}, {expect.result!r})"
     return Check(f"{expect.from_} {verb} {shown}", call)
-
-
-def expect_problems(desired: Desired) -> Iterator[Problem]:
-    """What is wrong with the expectations of a host: an address or a port that is none."""
-    for expect, source in desired.expects:
-        try:
-            target_of(expect)
-        except ValueError as error:
-            yield Problem(f"expect: {error}", source)
 
 
 def _split(text: str) -> tuple[str, int | None]:

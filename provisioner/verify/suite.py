@@ -15,11 +15,11 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from provisioner.errors import ConfigError, UsageError
+from provisioner.errors import UsageError
 from provisioner.model import Check
 from provisioner.report.text import show_path
 from provisioner.verify import packets, probes
-from provisioner.verify.expect import expect_check, expect_problems
+from provisioner.verify.expect import expect_check
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -68,9 +68,6 @@ def write_suite(
     ``targets`` are the testinfra URIs that the hosts are reached by where ``--hosts`` does not say. Files of an
     earlier suite are written over; a folder that holds anything else is refused.
     """
-    problems = [problem for desired in hosts.values() for problem in expect_problems(desired)]
-    if problems:
-        raise ConfigError(problems)
     targets = targets or {}
     files = {name: f"test_{file_stem(name)}.py" for name in hosts}
     texts = {

@@ -25,6 +25,8 @@ _KINDS = ("children", "hosts", "vars")
 _MOST_PROBLEMS = 50
 _COMMENT = r"\s*(?:\#.*)?"
 _SECTION = re.compile(rf"\[(?P<group>[^:\]\s]+)(?::(?P<kind>\w+))?\]{_COMMENT}")
+_LIKE_SECTION = re.compile(r"\[([^\]]*$|.*\]$|[^\]]*\]\s*[;#])")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _GROUP_NAME = re.compile(rf"(?P<group>[^:\]\s]+){_COMMENT}")
 
 
@@ -45,7 +47,13 @@ def read_ini_inventory(text: str, file: str, graph: GroupGraph) -> None:
         if len(graph.problems.found) - before >= _MOST_PROBLEMS:
             graph.problems.add("the rest of the file was not read", Source(file, number), hint="is it an inventory?")
             return
-        if stripped and stripped[0] not in "#;":
+        if control := _CONTROL.search(line):
+            graph.problems.add(
+                f"the character U+{ord(control[0]):04X} is not allowed in an inventory",
+                Source(file, number, control.start() + 1),
+                hint="is it a binary file?",
+            )
+        elif stripped and stripped[0] not in "#;":
             indent = len(line) - len(line.lstrip())
             reader.read(stripped, Source(file, number, indent + 1))
     reader.end()
@@ -63,7 +71,7 @@ class _Reader:
         """One line that is neither empty nor a comment."""
         if match := _SECTION.fullmatch(line):
             self._section(match["group"], match["kind"] or "hosts", at)
-        elif line[0] == "[" and (line.endswith("]") or re.match(r"\[[^\]]*\]\s*([;#]|$)", line)):
+        elif _LIKE_SECTION.match(line):
             self.graph.problems.add(
                 f"'{line}' is not a section",
                 at,
@@ -168,6 +176,7 @@ class _Reader:
             return []
         if "---" in names:
             problems.add("'---' is not the name of a host", at, hint="is this YAML? then its name must end in .yml")
+            self.kind = None
             return []
         for name in names:
             self.graph.add_host(name, self.group, port, at)

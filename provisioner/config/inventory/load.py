@@ -14,7 +14,7 @@ from provisioner.config.inventory.ranges import split_port
 from provisioner.config.inventory.vars_files import VarsFiles
 from provisioner.config.inventory.yaml_format import read_yaml_inventory
 from provisioner.config.source import Map, load_yaml_text, read_text
-from provisioner.errors import ConfigError, Problem, Problems, Source, UsageError
+from provisioner.errors import ConfigError, Problem, Problems, Source, UsageError, did_you_mean
 
 __all__ = ["default_sources", "load_inventory"]
 
@@ -87,6 +87,10 @@ class _Loader:
                 self.graph.add_host(name, "ungrouped", port, at)
 
     def _read_path(self, path: Path, inside: tuple[str, ...]) -> None:
+        if not os.path.lexists(path):
+            near = did_you_mean(path.name, _names_in(path.parent)) or f"to name a single host, add a comma: {path},"
+            self.problems.add("there is no such inventory", Source(str(path)), hint=near)
+            return
         if not path.is_dir():
             self._read_file(path)
             return
@@ -169,6 +173,14 @@ class _Loader:
 def _absolute(path: Path) -> Path:
     """The path from the root, with its links left as they are, unlike ``Path.resolve``; so Ansible has it."""
     return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def _names_in(folder: Path) -> list[str]:
+    """What a folder has that may be an inventory."""
+    try:
+        return [entry.name for entry in folder.iterdir() if not _IGNORED.search(entry.name)]
+    except OSError:
+        return []
 
 
 def _first_line(text: str) -> str:

@@ -9,14 +9,19 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
+
+from pydantic import AliasChoices
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from provisioner.model import Effect
 
 if TYPE_CHECKING:
-    from provisioner.model import Kind
+    from pydantic import BaseModel
+
+    from provisioner.model import Kind, Resource
 
 __all__ = [
     "GENERATED",
@@ -27,6 +32,7 @@ __all__ = [
     "index_text",
     "kind_text",
     "pages",
+    "schema_of",
 ]
 
 #: What a change of a field does to what runs, in words.
@@ -51,6 +57,13 @@ class FieldEntry:
     effect: Effect = Effect.LIVE
     examples: tuple[Any, ...] = ()
     fields: tuple[FieldEntry, ...] = ()
+    #: Whether it is a part of the resource's address.
+    identifies: bool = False
+
+    @property
+    def changing(self) -> str:
+        """What changing it does to what runs."""
+        return "makes it another resource" if self.identifies else EFFECTS[self.effect]
 
     @property
     def given(self) -> str:
@@ -68,10 +81,12 @@ class KindEntry:
     summary: str
     about: str
     fields: tuple[FieldEntry, ...]
+    #: systemd's own directives, where the kind takes them beside its fields.
+    directives: tuple[FieldEntry, ...] = ()
 
     def field(self, path: str) -> FieldEntry:
         """The field at a dotted path (``peer.addresses``). Raises KeyError with the part that is unknown."""
-        fields = self.fields
+        fields = self.fields + self.directives
         found: FieldEntry | None = None
         for part in path.split("."):
             found = next((one for one in fields if one.name == part), None)
@@ -83,19 +98,62 @@ class KindEntry:
 
     def example(self) -> str:
         """A task of this kind in YAML, from the examples of its fields."""
-        return _task_yaml(self.name, _example_of(self.fields))
+        return _task_yaml(self.name, _example_of(self.fields, f"{self.name}0"))
 
 
 def entry_of(kind: Kind[Any]) -> KindEntry:
     """What the reference says of a kind."""
-    schema = kind.resource.model_json_schema()
+    schema = schema_of(kind.resource)
     summary, about = _docstring(kind.resource)
-    return KindEntry(kind.name, summary, about, tuple(_fields(schema, schema.get("$defs", {}))))
+    naming = {"name", "netns", _name_in_tasks(kind.resource)}
+    fields = tuple(replace(one, identifies=one.name in naming) for one in _fields(schema, schema.get("$defs", {})))
+    return KindEntry(kind.name, summary, about, fields, tuple(_directives(kind.resource)))
+
+
+def _name_in_tasks(resource: type[Resource]) -> str:
+    """How a task calls the field that names the resource."""
+    alias = resource.model_fields["name"].validation_alias
+    first = alias.choices[0] if isinstance(alias, AliasChoices) else alias
+    return str(first or "name")
+
+
+class _AsWritten(GenerateJsonSchema):
+    """Keeps the order in which the examples of a mapping are written."""
+
+    def sort(self, value: JsonSchemaValue, parent_key: str | None = None) -> JsonSchemaValue:
+        return value
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema of a spec, as its author wrote it."""
+    return model.model_json_schema(schema_generator=_AsWritten)
 
 
 def _docstring(owner: type) -> tuple[str, str]:
-    summary, _, about = cleandoc(owner.__doc__ or "").partition("\n\n")
+    summary, _, about = cleandoc(owner.__doc__ or "").replace("``", "`").partition("\n\n")
     return " ".join(summary.split()), about.strip()
+
+
+# -- systemd's directives ---------------------------------------------------------------------------
+
+
+def _directives(resource: type[Resource]) -> Iterator[FieldEntry]:
+    """The directives that a kind takes, as fields."""
+    from provisioner.directives import known
+    from provisioner.directives.spec import Directives
+
+    if not issubclass(resource, Directives):
+        return
+    unit_type = resource.unit_type_of({})
+    effect_of = resource.model_construct(name=f"any.{unit_type}").effect_of_directive
+    for one in sorted(known(unit_type).values(), key=lambda one: (one.group, one.name)):
+        since = f", since systemd {one.since}" if one.since else ""
+        yield FieldEntry(one.name, one.syntax.expects, f"{manual_of(one.group)}{since}", effect=effect_of(one.name))
+
+
+def manual_of(group: str) -> str:
+    """The manual page of a group of directives."""
+    return f"systemd.{group}(5)"
 
 
 # -- from JSON Schema to fields -------------------------------------------------------------------
@@ -108,7 +166,7 @@ def _fields(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Iterator[Fiel
         yield FieldEntry(
             name=name,
             type=_type(one, defs),
-            doc=" ".join(one.get("description", "").split()),
+            doc=" ".join(one.get("description", "").replace("``", "`").split()),
             required=name in required,
             default=one.get("default"),
             effect=Effect(one.get("effect", Effect.LIVE)),
@@ -172,13 +230,13 @@ def _first(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 # -- examples -------------------------------------------------------------------------------------
 
 
-def _example_of(fields: Sequence[FieldEntry]) -> dict[str, Any]:
+def _example_of(fields: Sequence[FieldEntry], name: str = "") -> dict[str, Any]:
     made: dict[str, Any] = {}
     for one in fields:
         if one.examples:
             made[one.name] = one.examples[0]
         elif one.required:
-            made[one.name] = _example_of(one.fields) if one.fields else "…"
+            made[one.name] = _example_of(one.fields) if one.fields else name
     return made
 
 
@@ -239,9 +297,23 @@ def kind_text(entry: KindEntry) -> str:
         parts.append(entry.about)
     parts.append("FIELDS")
     parts.extend(textwrap.indent(_field_lines(entry.name, one), "  ") for one in entry.fields)
+    if entry.directives:
+        parts.append("DIRECTIVES OF SYSTEMD, by their own names and in their own syntax")
+        parts.extend(
+            textwrap.fill(f"{page}: {', '.join(names)}", _WIDTH, initial_indent="  ", subsequent_indent="    ")
+            for page, names in directives_by_manual(entry).items()
+        )
     parts.append("EXAMPLE")
     parts.append(textwrap.indent(entry.example(), "  "))
     return "\n\n".join(parts)
+
+
+def directives_by_manual(entry: KindEntry) -> dict[str, list[str]]:
+    """The names of a kind's directives, by the manual page that describes them."""
+    found: dict[str, list[str]] = {}
+    for one in entry.directives:
+        found.setdefault(one.doc.partition(",")[0], []).append(one.name)
+    return found
 
 
 def field_text(kind: str, path: str, entry: FieldEntry) -> str:
@@ -256,7 +328,7 @@ def field_text(kind: str, path: str, entry: FieldEntry) -> str:
 def _field_lines(parent: str, entry: FieldEntry, *, name: str | None = None) -> str:
     lines = [f"{name or entry.name}  <{entry.type}>  {entry.given}"]
     lines += textwrap.wrap(entry.doc, _WIDTH, initial_indent="    ", subsequent_indent="    ")
-    lines.append(f"    changing it: {EFFECTS[entry.effect]}")
+    lines.append(f"    changing it: {entry.changing}")
     if entry.examples:
         lines.append("    for example: " + "   ".join(_yaml(one) for one in entry.examples))
     if entry.fields and parent:
@@ -268,6 +340,7 @@ def _field_lines(parent: str, entry: FieldEntry, *, name: str | None = None) -> 
 
 #: How each page begins.
 GENERATED = "<!-- Written by `nsprov explain --write docs/reference`; change the spec, not this page. -->\n"
+_DIRECTIVES_HINT = "`nsprov explain KIND.DIRECTIVE` says what one takes, and since when."
 
 
 def pages(kinds: Mapping[str, Kind[Any]]) -> dict[str, str]:
@@ -299,6 +372,10 @@ def _page(entry: KindEntry) -> str:
     parts += ["```yaml", entry.example(), "```", "", *_table(entry.fields)]
     for path, one in _nested("", entry.fields):
         parts += ["", f"## {path}", "", *_table(one.fields)]
+    if entry.directives:
+        parts += ["", "## Directives of systemd", "", f"By their own names and in their own syntax. {_DIRECTIVES_HINT}"]
+        for manual, names in directives_by_manual(entry).items():
+            parts += ["", f"**{manual}**: {', '.join(f'`{name}`' for name in names)}"]
     return "\n".join([*parts, ""])
 
 
@@ -315,6 +392,6 @@ def _table(fields: Sequence[FieldEntry]) -> list[str]:
     for one in fields:
         left_out = "required" if one.required else "not managed" if one.default is None else f"`{_yaml(one.default)}`"
         doc = one.doc + (f" For example `{_yaml(one.examples[0])}`." if one.examples else "")
-        cells = (f"`{one.name}`", one.type, left_out, doc, EFFECTS[one.effect])
+        cells = (f"`{one.name}`", one.type, left_out, doc, one.changing)
         rows.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
     return rows

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from provisioner.model import Expect
-from provisioner.report.reference import entry_of
+from provisioner.report.reference import FieldEntry, entry_of, schema_of
 
 if TYPE_CHECKING:
     from provisioner.model import Kind
@@ -25,9 +25,13 @@ def task_schema(kinds: Mapping[str, Kind[Any]]) -> dict[str, Any]:
     defs: dict[str, Any] = {"template": _TEMPLATE}
     properties: dict[str, Any] = dict(_KEYWORDS)
     for name, kind in kinds.items():
-        properties[name] = _kind_schema(name, kind.resource.model_json_schema(), defs)
-        properties[name]["description"] = entry_of(kind).summary
-    properties["expect"] = _kind_schema("expect", Expect.model_json_schema(by_alias=True), defs)
+        entry = entry_of(kind)
+        properties[name] = _kind_schema(name, schema_of(kind.resource), defs)
+        properties[name]["description"] = entry.summary
+        if entry.directives:
+            properties[name]["properties"] |= {one.name: _directive(one) for one in entry.directives}
+            properties[name]["additionalProperties"] = False
+    properties["expect"] = _kind_schema("expect", schema_of(Expect), defs)
     one_of = [*kinds, "expect", "block", "include_tasks", "import_tasks", "include_role", "import_role"]
     defs["task"] = {
         "type": "object",
@@ -71,6 +75,13 @@ _KEYWORDS: Mapping[str, Any] = {
     "include_role": _ROLE,
     "import_role": _ROLE,
 }
+
+
+def _directive(entry: FieldEntry) -> dict[str, Any]:
+    return {
+        "description": f"{entry.doc}; {entry.type}",
+        "type": ["string", "number", "boolean", "array", "object"],
+    }
 
 
 def _kind_schema(prefix: str, schema: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:

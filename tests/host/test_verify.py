@@ -198,7 +198,7 @@ BREAKAGES = {
     ),
     "a port leaves its bridge": (
         "ip link set v-blue nomaster",
-        {"veth/v-blue is on the bridge br0": "KeyError: 'master'"},
+        {"veth/v-blue is on the bridge br0": "not set: link(host, None, 'v-blue')['master'] == 'br0'"},
         "ip link set v-blue master br0",
     ),
     "a route is deleted": (

@@ -71,7 +71,7 @@ _OPTION_KEYS = frozenset(
 _RULES = ("mutually_exclusive", "required_together", "required_one_of", "required_if", "required_by")
 
 
-class _WrongType(Exception):
+class _WrongTypeError(Exception):
     """The value is not of the type, and cannot be read as it."""
 
 
@@ -195,7 +195,7 @@ def _option(name: str, raw: Map, where: Source | None, problems: Problems) -> Op
 
 def _str(value: Any) -> Any:
     if isinstance(value, (dict, list)) or value is None:
-        raise _WrongType
+        raise _WrongTypeError
     return value if isinstance(value, str) else str(value)
 
 
@@ -207,7 +207,7 @@ def _bool(value: Any) -> bool:
         return True
     if text in ("no", "off", "0", "false", "n", "f", "0.0"):
         return False
-    raise _WrongType
+    raise _WrongTypeError
 
 
 def _int(value: Any) -> int:
@@ -217,7 +217,7 @@ def _int(value: Any) -> int:
         return int(value)
     if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+(?:\.0*)?\s*", value):
         return int(float(value))
-    raise _WrongType
+    raise _WrongTypeError
 
 
 def _float(value: Any) -> float:
@@ -227,8 +227,8 @@ def _float(value: Any) -> float:
         try:
             return float(value)
         except ValueError:
-            raise _WrongType from None
-    raise _WrongType
+            raise _WrongTypeError from None
+    raise _WrongTypeError
 
 
 def _list(value: Any) -> list[Any]:
@@ -238,7 +238,7 @@ def _list(value: Any) -> list[Any]:
         return [part.strip() for part in value.split(",")]
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return [str(value)]
-    raise _WrongType
+    raise _WrongTypeError
 
 
 def _dict(value: Any) -> dict[str, Any]:
@@ -249,13 +249,13 @@ def _dict(value: Any) -> dict[str, Any]:
             try:
                 made = json.loads(value)
             except ValueError:
-                raise _WrongType from None
+                raise _WrongTypeError from None
             if isinstance(made, dict):
                 return made
         pairs = re.findall(r"(\w+)\s*=\s*([^,\s]*)", value)
         if pairs:
             return dict(pairs)
-    raise _WrongType
+    raise _WrongTypeError
 
 
 _SIZE = re.compile(r"\s*\d*\.?\d+\s*([BKMGTPEZY](?:[bB]|bits?|bytes?)?)?\s*", re.IGNORECASE)
@@ -263,7 +263,7 @@ _SIZE = re.compile(r"\s*\d*\.?\d+\s*([BKMGTPEZY](?:[bB]|bits?|bytes?)?)?\s*", re
 
 def _size(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)) or not _SIZE.fullmatch(str(value)):
-        raise _WrongType
+        raise _WrongTypeError
     return value
 
 
@@ -317,6 +317,8 @@ def check(
     """Check values against their options. ``locate`` says where the value at a path was written."""
     for option in options.values():
         name = next((one for one in (option.name, *option.aliases) if one in given), None)
+        if name is not None and given[name] is UNKNOWN:
+            continue
         if name is None:
             if option.required and option.default is None:
                 hint = f"{_WORDS.get(option.type, 'a value')} is expected"
@@ -375,6 +377,8 @@ def _check_nested(
 
 
 _FAILED: Any = object()
+#: Stands for a value that is given, but could not be worked out: that is told elsewhere.
+UNKNOWN: Any = object()
 
 
 def _typed(
@@ -387,7 +391,7 @@ def _typed(
 ) -> Any:
     try:
         return _TYPES[kind](value)
-    except _WrongType:
+    except _WrongTypeError:
         expected = _WORDS.get(kind, f"of the type {kind}")
         problems.add(f"'{_dotted(path)}' must be {expected}, not {_shown(value, option)}", locate(path))
         return _FAILED

@@ -6,15 +6,17 @@ the host is gathered, and raised together.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from provisioner.config import filters, lookups
+from provisioner.config.argspec import UNKNOWN
 from provisioner.config.argspec import check as check_options
 from provisioner.config.invalid import origin, problems_of
-from provisioner.config.lookups import find_file, search_folders
+from provisioner.config.lookups import find_file
 from provisioner.config.roles import Role, Roles, default_role_path, project_folders
 from provisioner.config.source import Map, Seq, read_text, source_of
 from provisioner.config.tags import chosen
@@ -33,7 +35,7 @@ from provisioner.config.tasks import (
     read_tags,
     read_vars,
 )
-from provisioner.config.templating import Missing, Templates
+from provisioner.config.templating import Missing, Templates, located
 from provisioner.config.variables import MISSING, OMIT, Frame, Place, frames, has_template, written_at
 from provisioner.errors import ConfigError, Problem, Problems, Source, did_you_mean
 from provisioner.model import Address, Declared, Desired, Expect
@@ -100,7 +102,8 @@ class _Context:
     def render_file(self, name: str, variables: Mapping[str, Any] | None = None) -> str:
         frame = Frame(dict(variables), self.frame) if variables else self.frame
         path = self.find_file(name, "templates")
-        return self.templates.render_file(path, frame, search_folders(self.frame.place, "templates"))
+        search = self.frame.place.search("templates") if self.frame.place else ()
+        return self.templates.render_file(path, frame, search)
 
 
 class _HostVars(Mapping[str, Any]):
@@ -143,7 +146,7 @@ class _OneHost(Mapping[str, Any]):
         return len(self._frame.own)
 
 
-class _Endless(Exception):
+class _EndlessError(Exception):
     """Roles or files include each other without end; told where it was noticed."""
 
 
@@ -175,7 +178,7 @@ class _Build:
         self._frames: dict[Any, Frame] = {}
         self._applied: dict[Any, list[frozenset[str]]] = {}
         self._checked: set[int] = set()
-        self._loading: list[str] = []
+        self._looked: dict[tuple[str, int, str], Path | None] = {}
         self._hostvars = _HostVars(self)
 
     # -- the run ------------------------------------------------------------------------------------
@@ -266,7 +269,7 @@ class _Build:
                 self._use_role(role, (), scope, given, when, frozenset(tags), where)
         except ConfigError as error:
             self.problems.extend(error)
-        except _Endless:
+        except _EndlessError:
             pass
 
     # -- roles --------------------------------------------------------------------------------------
@@ -304,12 +307,12 @@ class _Build:
         if depth > _MAX_DEPTH:
             circle = " -> ".join(names[names.index(role.name) :][:6])
             self.problems.add(f"roles include each other without end: {circle} -> …", where, hint="end it with when:")
-            raise _Endless
+            raise _EndlessError
         if not self._arguments_fit(use, given, tasks_from, where):
             return
         for index, raw in enumerate(role.dependencies):
             self._dependency(use, raw, index, tags)
-        path = role.task_file(tasks_from)
+        path = self._once("tasks", role, tasks_from, lambda: role.task_file(tasks_from))
         if path is not None:
             self._task_file(path, use, tags, frame)
         elif tasks_from != "main":
@@ -318,9 +321,16 @@ class _Build:
             self.problems.add(
                 f"the role '{role.name}' has no tasks '{tasks_from}'", where, hint=did_you_mean(tasks_from, there)
             )
-        tests = role.tests()
+        tests = self._once("tests", role, "", role.tests)
         if tests is not None:
             self.tests[str(tests)] = None
+
+    def _once(self, what: str, role: Role, name: str, look: Callable[[], Path | None]) -> Path | None:
+        """A file or folder of a role, looked for once."""
+        key = (what, id(role), name)
+        if key not in self._looked:
+            self._looked[key] = look()
+        return self._looked[key]
 
     def _arguments_fit(self, use: _Use, given: Map | None, entry: str, where: Source | None) -> bool:
         """Whether the role's variables are what its specification asks for."""
@@ -338,10 +348,10 @@ class _Build:
                     continue
                 if isinstance(value, Missing):
                     self.problems.extend(value.problem)
-                    continue
+                    value = UNKNOWN
                 values[name] = value
         check_options(
-            {name: value for name, value in values.items()},
+            values,
             spec.options,
             spec.rules,
             self.problems,
@@ -395,7 +405,7 @@ class _Build:
                 if role.name in names_there:
                     circle = " -> ".join([*names_there[names_there.index(role.name) :], role.name])
                     self.problems.add(f"roles depend on each other in a circle: {circle}", where)
-                    raise _Endless
+                    raise _EndlessError
                 self._use_role(
                     role, use.chain, scope, given, when, tags | frozenset(own_tags), where, depth=use.depth + 1
                 )
@@ -413,8 +423,7 @@ class _Build:
             own: dict[str, Any] = {}
             for layer in reversed(layers):
                 own.update(layer)
-            place = Place(chain[-1].name, tuple(role.path for role in reversed(chain)), self.project) if chain else None
-            place = place or Place("", (), self.project)
+            place = Place([role.path for role in reversed(chain)], self.project)
             frame = self._frames[key] = Frame(own, place=place, layers=layers)
         return frame
 
@@ -444,17 +453,17 @@ class _Build:
             made += self._with_dependencies(found, (*seen, role.name))
         return made
 
-    @property
+    @cached_property
     def _host_variables(self) -> Map:
-        found = self.__dict__.get("_variables")
-        if found is None:
-            found = self.__dict__["_variables"] = self.inventory.variables(self.host)
-        return found
+        return self.inventory.variables(self.host)
+
+    @cached_property
+    def _inventory_magic(self) -> dict[str, Any]:
+        return {**located(self.inventory.magic(self.host)), "host": located(self.facts)}
 
     def _magic(self, chain: tuple[Role, ...]) -> dict[str, Any]:
         made: dict[str, Any] = {
-            **self.inventory.magic(self.host),
-            "host": self.facts,
+            **self._inventory_magic,
             "hostvars": self._hostvars,
             "omit": OMIT,
         }
@@ -660,7 +669,7 @@ class _Build:
             self.problems.add(
                 f"task files include each other without end: {circle}", does.source, hint="end it with when:"
             )
-            raise _Endless
+            raise _EndlessError
         inherited = tags if does.static else tags - frozenset(task.tags) | frozenset(does.tags)
         self._task_file(path, use, inherited, self._arguments(task, frame))
 

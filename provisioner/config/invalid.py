@@ -115,8 +115,7 @@ def _follow(
     where = source
     for index, step in enumerate(loc):
         if isinstance(raw, Map) and step in raw:
-            last = index == len(loc) - 1
-            where = (raw.key_at(str(step)) if last and False else raw.at(str(step))) or where
+            where = raw.at(str(step)) or where
             raw = raw[step]
             path.append(step)
         elif isinstance(raw, list) and isinstance(step, int) and step < len(raw):

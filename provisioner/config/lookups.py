@@ -21,31 +21,24 @@ if TYPE_CHECKING:
 
     from jinja2.runtime import Context
 
-__all__ = ["find_file", "functions", "search_folders"]
-
-
-def search_folders(place: Place | None, folder: str) -> list[Path]:
-    """Where a role's files of a kind are looked for: its own folder, the including roles', the project's."""
-    if place is None:
-        return []
-    made: list[Path] = []
-    for base in place.folders:
-        made += [base / folder, base / "tasks", base]
-    for base in place.project:
-        made += [base / folder, base]
-    return list(dict.fromkeys(made))
+__all__ = ["find_file", "functions"]
 
 
 def find_file(name: str, folder: str, place: Place | None, source: Source | None) -> Path:
     """The path of a role's file. Raises ConfigError with the folders that were searched."""
+    known = place.found if place else {}
+    found = known.get((name, folder))
+    if found is not None:
+        return found
     wanted = Path(name)
     if wanted.is_absolute():
         if wanted.is_file():
             return wanted
         raise ConfigError(Problem(f"the file '{name}' does not exist", source))
-    folders = search_folders(place, folder)
+    folders = place.search(folder) if place else ()
     for base in folders:
         if (base / wanted).is_file():
+            known[name, folder] = base / wanted
             return base / wanted
     first = [base for base in folders if base.name == folder]
     there = sorted(
@@ -133,7 +126,7 @@ def _templates(templates: Templates, frame: Frame, terms: list[Any], options: di
     _known_options("template", options, "template_vars", "convert_data")
     given = options.get("template_vars")
     within = Frame(dict(given), frame) if given else frame
-    search = search_folders(frame.place, "templates")
+    search = frame.place.search("templates") if frame.place else ()
     return [templates.render_file(_found(str(name), "templates", frame), within, search) for name in terms]
 
 

@@ -21,7 +21,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.lexer import Lexer
 from jinja2.nativetypes import NativeCodeGenerator
 from jinja2.runtime import Context, Undefined
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
 from jinja2.utils import missing as absent
 from jinja2.visitor import NodeTransformer
 from markupsafe import Markup
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from jinja2.environment import Template as JinjaTemplate
 
-__all__ = ["Condition", "FilterError", "Template", "Templates"]
+__all__ = ["Condition", "FilterError", "Template", "Templates", "located"]
 
 #: No text that a template makes may be longer.
 MAX_TEXT = 16 * 1024 * 1024
@@ -54,6 +54,7 @@ _RESERVED = frozenset(
 _DICT_METHODS = frozenset(name for name in dir(dict) if not name.startswith("_"))
 _STR_METHODS = frozenset(name for name in dir(str) if not name.startswith("_"))
 _LIST_METHODS = frozenset(name for name in dir(list) if not name.startswith("_"))
+_EXTENSIONS = ("jinja2.ext.do", "jinja2.ext.loopcontrols")
 _SCALARS = frozenset([str, int, float, bool, type(None), Str])
 _LAZY = (types.GeneratorType, range, map, filter, zip, KeysView, ValuesView, ItemsView, set, frozenset, deque)
 
@@ -265,7 +266,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(["*", "**", "+", "%"])
 
     def __init__(self, templates: Templates, **options: Any) -> None:
-        super().__init__(undefined=Missing, finalize=_finished, autoescape=False, **options)
+        super().__init__(undefined=Missing, finalize=_finished, autoescape=False, extensions=_EXTENSIONS, **options)
         self.templates = templates
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
@@ -306,6 +307,13 @@ class _Environment(ImmutableSandboxedEnvironment):
                 return self.getattr(obj, argument)
             return self.undefined(obj=obj, name=argument)
 
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        # A plain list or mapping was made by the running template, and nobody else sees it change. Those of
+        # variables are located ones.
+        if type(obj) in (list, dict):
+            return SandboxedEnvironment.is_safe_attribute(self, obj, attr, value)
+        return super().is_safe_attribute(obj, attr, value)
+
     # -- how much it may do ---------------------------------------------------------------------
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -333,7 +341,9 @@ class _Environment(ImmutableSandboxedEnvironment):
         # The sandbox wraps str.format; what it wraps is the method.
         method = getattr(__obj, "__wrapped__", __obj)
         owner = getattr(method, "__self__", None)
-        if isinstance(owner, str):
+        if isinstance(owner, list) and args and isinstance(args[0], (list, tuple)):
+            bounded(len(owner) + len(args[0]), items=True)
+        elif isinstance(owner, str):
             _bounded_method(owner, getattr(method, "__name__", ""), args, kwargs)
         return super().call(__context, __obj, *args, **kwargs)
 
@@ -526,11 +536,11 @@ def _finished(value: Any) -> Any:
     if isinstance(value, (str, int, float)):
         return value
     if isinstance(value, (list, tuple)):
-        return [_finished(item) for item in value]
+        return Seq([_finished(item) for item in value])
     if isinstance(value, dict):
-        return {key: _finished(item) for key, item in value.items()}
+        return Map({key: _finished(item) for key, item in value.items()})
     if isinstance(value, _LAZY):
-        return [_finished(item) for item in value]
+        return Seq([_finished(item) for item in value])
     if isinstance(value, Mapping):
         return value
     if callable(value):
@@ -538,6 +548,15 @@ def _finished(value: Any) -> Any:
         raise FilterError(
             f"'{name}' is a function here, not a value", f"for a key of that name write ['{name}'], or call {name}()"
         )
+    return value
+
+
+def located(value: Any) -> Any:
+    """A value whose mappings and lists no template can change."""
+    if isinstance(value, Mapping):
+        return Map({key: located(item) for key, item in value.items()})
+    if isinstance(value, (list, tuple)):
+        return Seq([located(item) for item in value])
     return value
 
 
@@ -655,7 +674,7 @@ class Templates:
         if isinstance(raw, dict):
             if not has_template(raw):
                 return raw
-            made: dict[str, Any] = {}
+            made = Map((), source_of(raw), getattr(raw, "values_at", None), getattr(raw, "keys_at", None))
             for key, item in raw.items():
                 value = self.render(item, frame, written_at(raw, key))
                 if value is not OMIT:
@@ -665,7 +684,8 @@ class Templates:
             if not has_template(raw):
                 return raw
             items = [self.render(item, frame, written_at(raw, index)) for index, item in enumerate(raw)]
-            return [item for item in items if item is not OMIT]
+            kept = [item for item in items if item is not OMIT]
+            return Seq(kept, source_of(raw), getattr(raw, "items_at", ()) if len(kept) == len(items) else ())
         return raw
 
     def renderer(self, raw: Any, source: Source | None = None) -> Callable[[Frame], Any]:

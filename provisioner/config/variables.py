@@ -15,6 +15,7 @@ from provisioner.errors import Problem, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
 __all__ = ["MISSING", "OMIT", "Evaluator", "Frame", "Place", "frames", "has_template", "walk", "written_at"]
 
@@ -45,13 +46,29 @@ class _Known(NamedTuple):
     depth: int
 
 
-class Place(NamedTuple):
-    """Where a role finds its files: its own folder first, then those of the roles that include it."""
+class Place:
+    """Where a role finds its files: its own folder first, then those of the roles that include it.
 
-    role: str
-    folders: tuple[Any, ...]
-    #: Folders beside the inventory whose ``templates/`` and ``files/`` are the project's.
-    project: tuple[Any, ...] = ()
+    ``project`` are the folders beside the inventory whose ``templates/`` and ``files/`` are the project's.
+    """
+
+    __slots__ = ("_search", "folders", "found", "project")
+
+    def __init__(self, folders: Sequence[Path], project: Sequence[Path] = ()) -> None:
+        self.folders = tuple(folders)
+        self.project = tuple(project)
+        #: Files that were found already, by name and folder.
+        self.found: dict[tuple[str, str], Path] = {}
+        self._search: dict[str, tuple[Path, ...]] = {}
+
+    def search(self, folder: str) -> tuple[Path, ...]:
+        """Where files of a kind (``files``, ``templates``) are looked for, in this order."""
+        made = self._search.get(folder)
+        if made is None:
+            own = [part for base in self.folders for part in (base / folder, base / "tasks", base)]
+            shared = [part for base in self.project for part in (base / folder, base)]
+            made = self._search[folder] = tuple(dict.fromkeys([*own, *shared]))
+        return made
 
 
 class Frame:
@@ -92,11 +109,15 @@ class Frame:
             frame = frame.parent
         return found
 
-    def over(self, base: Frame) -> Frame:
-        """The levels of this frame above its outermost one, put over another outermost one."""
+    def over(self, base: Frame, *, own: bool = True) -> Frame:
+        """The levels of this frame above its outermost one, put over another outermost one.
+
+        With ``own``, the innermost level is evaluated there as well: the arguments of a role see its defaults.
+        """
         if self.parent is None:
             return base
-        return Frame(self.own, self.parent.over(base), sealed=self.sealed, home=self.home)
+        parent = self.parent.over(base, own=False)
+        return Frame(self.own, parent, sealed=self.sealed, layers=self.layers, home=None if own else self.home)
 
     def holder(self, name: str) -> Frame | None:
         frame: Frame | None = self

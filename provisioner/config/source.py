@@ -303,45 +303,57 @@ class _Builder:
         self.line_offset = line_offset
         self.problems: list[Problem] = []
         self._scalars = yaml.SafeLoader("")
-        self._seen: set[int] = set()
-        self._expanded = 0
+        #: Mappings and sequences that are built, and how many values each holds: an alias is the same object again.
+        self._built: dict[int, tuple[Any, int]] = {}
         self._open: set[int] = set()
+        self._count = 0
+        self._aliased = 0
 
     def source(self, node: Any) -> Source:
         mark = node.start_mark
         return Source(self.file, mark.line + 1 + self.line_offset, mark.column + 1)
 
-    def value(self, node: Any, depth: int) -> Any:
-        source = self.source(node)
-        if id(node) in self._seen:
-            self._expanded += 1
-        self._seen.add(id(node))
-        if self._expanded > MAX_EXPANDED:
-            raise ConfigError(Problem("the aliases of this document expand to too many values", source))
-        if depth > MAX_DEPTH:
-            raise ConfigError(Problem("the document is nested too deeply", source))
+    def value(self, node: Any, depth: int, source: Source | None = None) -> Any:
+        source = source or self.source(node)
+        self._count += 1
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, source)
-        if id(node) in self._open:
+        identity = id(node)
+        if identity in self._built:
+            return self._alias(*self._built[identity], source)
+        if identity in self._open:
             raise ConfigError(Problem("an alias that contains itself", source))
-        self._open.add(id(node))
-        try:
-            if isinstance(node, yaml.SequenceNode):
-                if node.tag != "tag:yaml.org,2002:seq":
-                    self._unknown_tag(node, source)
-                items = [self.value(item, depth + 1) for item in node.value]
-                return Seq(items, source, [self.source(item) for item in node.value])
-            if node.tag not in ("tag:yaml.org,2002:map",):
-                self._unknown_tag(node, source)
+        if depth > MAX_DEPTH:
+            raise ConfigError(Problem("the document is nested too deeply", source))
+        before = self._count
+        self._open.add(identity)
+        made = self._container(node, source, depth)
+        self._open.discard(identity)
+        self._built[identity] = (made, self._count - before)
+        return made
+
+    def _alias(self, made: Any, size: int, source: Source) -> Any:
+        self._count += size
+        self._aliased += size
+        if self._aliased > MAX_EXPANDED:
+            raise ConfigError(Problem("the aliases of this document expand to too many values", source))
+        return made
+
+    def _container(self, node: Any, source: Source, depth: int) -> Map | Seq:
+        sequence = isinstance(node, yaml.SequenceNode)
+        if node.tag != ("tag:yaml.org,2002:seq" if sequence else "tag:yaml.org,2002:map"):
+            self._unknown_tag(node, source)
+        if not sequence:
             return self._mapping(node, source, depth)
-        finally:
-            self._open.discard(id(node))
+        sources = [self.source(item) for item in node.value]
+        items = [self.value(item, depth + 1, at) for item, at in zip(node.value, sources, strict=True)]
+        return Seq(items, source, sources)
 
     def _mapping(self, node: Any, source: Source, depth: int) -> Map:
         made = Map((), source)
         for key, item in self._pairs(node, depth):
-            name = self.value(key, depth + 1)
             at = self.source(key)
+            name = self.value(key, depth + 1, at)
             if not isinstance(name, (str, int, float, bool)) and name is not None:
                 template = isinstance(name, Map) and len(node.value) == 1 and node.flow_style and key.flow_style
                 hint = 'a value that starts with a template must be quoted: "{{ … }}"' if template else None
@@ -357,9 +369,10 @@ class _Builder:
                         f"the first one is at line {made.keys_at[name].line}",
                     )
                 )
-            made[name] = self.value(item, depth + 1)
+            source = self.source(item)
+            made[name] = self.value(item, depth + 1, source)
             made.keys_at[name] = at
-            made.values_at[name] = self.source(item)
+            made.values_at[name] = source
         return made
 
     def _pairs(self, node: Any, depth: int) -> Iterator[tuple[Any, Any]]:

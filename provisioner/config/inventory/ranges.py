@@ -52,22 +52,28 @@ def expand_hosts(pattern: str) -> tuple[list[str], int | None]:
     name, port = split_port(pattern) or (pattern, None)
     names = [name]
     while "[" in names[0]:
-        names = [expanded for name in names for expanded in _expand_first(name)]
-        if len(names) > MAX_HOSTS:
+        # What is left of the pattern is the same in all of them, and so are the items of its first range.
+        items = _first_range(names[0])
+        if len(names) * len(items) > MAX_HOSTS:
             raise ValueError(f"the pattern '{pattern}' stands for more than {MAX_HOSTS} hosts")
+        names = [f"{head}{item}{tail}" for head, tail in map(_around_range, names) for item in items]
     return names, port
 
 
-def _expand_first(text: str) -> list[str]:
-    """The names of the first range in a pattern."""
+def _around_range(text: str) -> tuple[str, str]:
     head, _, rest = text.partition("[")
-    body, closed, tail = rest.partition("]")
+    return head, rest.partition("]")[2]
+
+
+def _first_range(text: str) -> list[str]:
+    """The items of the first range in a pattern."""
+    body, closed, _ = text.partition("[")[2].partition("]")
     if not closed:
         raise ValueError(f"the range of '{text}' has no closing ']'")
     bounds = body.split(":")
     if len(bounds) not in (2, 3):
         raise ValueError(f"'[{body}]' is not a range: it is written [first:last] or [first:last:step]")
-    return [f"{head}{item}{tail}" for item in _items(body, *bounds)]
+    return _items(body, *bounds)
 
 
 def _items(body: str, first: str, last: str, step: str = "1") -> list[str]:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from provisioner.config.templating import FilterError, Missing, bounded
+from provisioner.config.bounds import bounded
+from provisioner.config.values import FilterError
+from provisioner.config.values import needed as _known
 
 if TYPE_CHECKING:
     from netaddr import IPAddress, IPNetwork
@@ -243,12 +245,6 @@ _QUERIES: dict[str, Callable[[_Read], Any]] = {
 }
 
 
-def _known(value: Any) -> Any:
-    if isinstance(value, Missing):
-        value.fail()
-    return value
-
-
 def _parse(value: Any, version: int = 0) -> _Read | None:
     _known(value)
     if value is None or isinstance(value, bool) or value == "":
@@ -408,14 +404,14 @@ def _nth_usable(value: Any, offset: Any, sign: int, name: str) -> Any:
 def network_in_network(value: Any, test: Any) -> bool:
     """Whether an address or network lies within a network, its own and broadcast address included."""
     wide, narrow = _net(value, "network_in_network"), _net(test, "network_in_network")
-    return wide.version == narrow.version and wide.first <= narrow.first and narrow.last <= wide.last
+    return bool(wide.version == narrow.version and wide.first <= narrow.first and narrow.last <= wide.last)
 
 
 def network_in_usable(value: Any, test: Any) -> bool:
     """Whether an address or network lies within the usable addresses of a network."""
     wide, narrow = _net(value, "network_in_usable"), _net(test, "network_in_usable")
     low, high = _usable(wide)
-    return wide.version == narrow.version and low <= narrow.first and narrow.last <= high
+    return bool(wide.version == narrow.version and low <= narrow.first and narrow.last <= high)
 
 
 def reduce_on_network(value: Any, network: Any) -> list[Any]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from provisioner.config import filters, lookups
@@ -35,7 +35,8 @@ from provisioner.config.tasks import (
     read_tags,
     read_vars,
 )
-from provisioner.config.templating import Missing, Templates, located
+from provisioner.config.templating import Templates
+from provisioner.config.values import Missing, located
 from provisioner.config.variables import MISSING, OMIT, Frame, Place, frames, has_template, written_at
 from provisioner.errors import ConfigError, Problem, Problems, Source, did_you_mean
 from provisioner.model import Address, Declared, Desired, Expect
@@ -247,10 +248,9 @@ class _Build:
         loop = read_loop(raw, self.templates, self.problems)
         tags = read_tags(raw, self.problems)
         given = read_vars(raw, self.problems)
-        name = raw.get("role")
+        name: Any = raw.get("role")
         if not isinstance(name, str) or not name:
-            hint = "write: role: NAME" if name is None else None
-            self.problems.add("an entry needs the name of a role", raw.at("role"), hint=hint)
+            self.problems.add("an entry needs the name of a role", raw.at("role"), hint="write: role: NAME")
             return None
         return None if len(self.problems.found) > before else (name, when, loop, tags, given)
 

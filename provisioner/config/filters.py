@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import ntpath
-import os.path
+import posixpath
 import random
 import re
 import shlex
@@ -28,8 +28,10 @@ from jinja2 import pass_environment
 from jinja2 import tests as jinja_tests
 from jinja2.runtime import Undefined
 
+from provisioner.config.bounds import MAX_ITEMS, bounded, bounded_format
 from provisioner.config.source import Map, Seq, Str, load_yaml_text
-from provisioner.config.templating import MAX_ITEMS, Failed, FilterError, Missing, bounded, bounded_format
+from provisioner.config.values import Failed, FilterError, Missing
+from provisioner.config.values import needed as _need
 from provisioner.config.versions import compare_versions
 
 if TYPE_CHECKING:
@@ -66,13 +68,6 @@ UNAVAILABLE: dict[str, str] = {
     "vars": "write the variable's name, or lookup('vars', NAME)",
     "hostvars": "hostvars needs the name of a host: hostvars['edge1'].x",
 }
-
-
-def _need(value: Any) -> Any:
-    """The value, which must be there."""
-    if isinstance(value, Missing):
-        value.fail()
-    return value
 
 
 def _text(value: Any) -> str:
@@ -521,7 +516,7 @@ def subelements(value: Any, path: Any, skip_missing: bool = False) -> list[tuple
     _need(value)
     rows = list(value.values()) if isinstance(value, Mapping) else _items(value, "subelements")
     steps = list(path) if isinstance(path, list) else str(path).split(".")
-    made = []
+    made: list[tuple[Any, Any]] = []
     for row in rows:
         here = row
         for step in steps:
@@ -748,7 +743,7 @@ def human_to_bytes(value: Any, default_unit: str | None = None, isbits: bool = F
 
 def path_join(value: Any) -> str:
     """One path of its parts."""
-    return os.path.join(*([value] if isinstance(value, str) else map(_text, _items(value, "path_join"))))
+    return posixpath.join(*([value] if isinstance(value, str) else map(_text, _items(value, "path_join"))))
 
 
 def _path(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -762,9 +757,9 @@ def _path(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def relpath(value: Any, start: str) -> str:
     """The path as seen from another."""
-    if not (os.path.isabs(_text(value)) and os.path.isabs(start)):
+    if not (posixpath.isabs(_text(value)) and posixpath.isabs(start)):
         raise FilterError("relpath takes two absolute paths")
-    return os.path.relpath(_text(value), start)
+    return posixpath.relpath(_text(value), start)
 
 
 def split_url(value: Any, query: str = "") -> Any:
@@ -851,7 +846,7 @@ def filters() -> dict[str, Any]:
     own: dict[str, Any] = {
         "b64decode": b64decode,
         "b64encode": b64encode,
-        "basename": _path(os.path.basename),
+        "basename": _path(posixpath.basename),
         "batch": batch,
         "bool": to_bool,
         "center": center,
@@ -859,12 +854,12 @@ def filters() -> dict[str, Any]:
         "combinations": combinations,
         "combine": combine,
         "comment": comment,
-        "commonpath": lambda value: os.path.commonpath(_items(value, "commonpath")),
+        "commonpath": lambda value: posixpath.commonpath(_items(value, "commonpath")),
         "d": default,
         "default": default,
         "dict2items": dict2items,
         "difference": difference,
-        "dirname": _path(os.path.dirname),
+        "dirname": _path(posixpath.dirname),
         "extract": extract,
         "flatten": flatten,
         "format": format_text,
@@ -881,7 +876,7 @@ def filters() -> dict[str, Any]:
         "log": logarithm,
         "mandatory": mandatory,
         "md5": lambda value: get_hash(value, "md5"),
-        "normpath": _path(os.path.normpath),
+        "normpath": _path(posixpath.normpath),
         "path_join": path_join,
         "permutations": permutations,
         "pow": power,
@@ -900,7 +895,7 @@ def filters() -> dict[str, Any]:
         "shuffle": shuffle,
         "slice": slices,
         "split": split,
-        "splitext": _path(os.path.splitext),
+        "splitext": _path(posixpath.splitext),
         "strftime": strftime,
         "subelements": subelements,
         "symmetric_difference": symmetric_difference,
@@ -1001,8 +996,8 @@ def tests() -> dict[str, Any]:
         "url": lambda value: bool(urlsplit(_text(value)).scheme and urlsplit(_text(value)).netloc),
         "version": _is_version,
         "version_compare": _is_version,
-        "abs": lambda value: os.path.isabs(_text(value)),
-        "is_abs": lambda value: os.path.isabs(_text(value)),
+        "abs": lambda value: posixpath.isabs(_text(value)),
+        "is_abs": lambda value: posixpath.isabs(_text(value)),
     }
     made = dict(own)
     made.update({f"ansible.builtin.{name}": one for name, one in {**jinja_tests.TESTS, **own}.items()})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import pass_context
 
 from provisioner.config.source import read_text
-from provisioner.config.templating import FilterError, Missing, Templates
+from provisioner.config.values import FilterError, Missing
 from provisioner.config.variables import MISSING, Frame, Place
 from provisioner.errors import ConfigError, Problem, Source, did_you_mean
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from jinja2.runtime import Context
+
+    from provisioner.config.templating import Templates
 
 __all__ = ["find_file", "functions"]
 

@@ -38,7 +38,7 @@ def project_folders(base_dirs: Iterable[Path]) -> list[Path]:
     made: list[Path] = []
     for base in base_dirs:
         made.append(base)
-        full = Path(os.path.abspath(base))
+        full = base.absolute()
         if full.name == "inventories":
             made.append(base.parent if base.name else Path(".."))
         elif full.parent.name == "inventories":

@@ -524,14 +524,15 @@ class _Reader:
         for key in given:
             if key == "public":
                 if given[key]:
-                    hint = "give the variables to both by the inventory"
-                    self.problems.add("a role's variables stay in the role", given.key_at(key), hint=hint)
+                    self.problems.add(
+                        "a role's variables stay in the role",
+                        given.key_at(key),
+                        hint="give the variables to both by the inventory",
+                    )
             elif key == "handlers_from":
                 self.problems.add("there are no handlers", given.key_at(key), hint="leave it out")
             elif key not in known:
-                hint = did_you_mean(key, known)
-                if key == "vars":
-                    hint = "vars stands at the task, beside it"
+                hint = "vars stands at the task, beside it" if key == "vars" else did_you_mean(key, known)
                 self.problems.add(f"{name} has no key '{key}'", given.key_at(key), hint=hint)
         role = given.get("name")
         if not isinstance(role, str) or not role:

@@ -8,25 +8,26 @@ most frequent templates (a variable, an item of it, text around those) are not c
 from __future__ import annotations
 
 import re
-import types
-from collections import deque
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-from jinja2 import nodes
 from jinja2.exceptions import SecurityError
-from jinja2.lexer import Lexer
-from jinja2.nativetypes import NativeCodeGenerator
-from jinja2.runtime import Context, Undefined
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
-from jinja2.utils import missing as absent
-from jinja2.visitor import NodeTransformer
-from markupsafe import Markup
 
-from provisioner.config.source import Map, Seq, Str, read_text, source_of
+from provisioner.config.bounds import MAX_ITEMS, MAX_WORK, bounded
+from provisioner.config.sandbox import FrameContext, InlineEnvironment, WholeEnvironment
+from provisioner.config.source import Map, Seq, read_text, source_of
+from provisioner.config.values import (
+    SCALARS,
+    Failed,
+    FilterError,
+    Missing,
+    UndefinedVariableError,
+    absent,
+    finished,
+    what,
+)
 from provisioner.config.variables import MISSING, OMIT, Evaluator, Frame, has_template, written_at
 from provisioner.errors import ConfigError, Problem, Source, did_you_mean
 
@@ -35,375 +36,21 @@ if TYPE_CHECKING:
 
     from jinja2.environment import Template as JinjaTemplate
 
-__all__ = ["Condition", "FilterError", "Template", "Templates", "located"]
-
-#: No text that a template makes may be longer.
-MAX_TEXT = 16 * 1024 * 1024
-#: No list that a template makes may be longer.
-MAX_ITEMS = 1_000_000
-#: Rounds of loops, items of ranges and calls that one evaluation may make.
-MAX_WORK = 2_000_000
+__all__ = ["Condition", "Template", "Templates"]
 
 _REFERENCE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 _SIMPLE = re.compile(r"\{\{\s*(" + _REFERENCE + r")\s*\}\}")
-_BARE = re.compile(_REFERENCE + r"\Z")
 #: Words of Jinja's that look like names of variables.
 _RESERVED = frozenset(
     ["true", "false", "none", "True", "False", "None", "not", "and", "or", "in", "is", "if", "else", "self", "loop"]
 )
 _DICT_METHODS = frozenset(name for name in dir(dict) if not name.startswith("_"))
-_STR_METHODS = frozenset(name for name in dir(str) if not name.startswith("_"))
-_LIST_METHODS = frozenset(name for name in dir(list) if not name.startswith("_"))
-_EXTENSIONS = ("jinja2.ext.do", "jinja2.ext.loopcontrols")
-_SCALARS = frozenset([str, int, float, bool, type(None), Str])
-_LAZY = (types.GeneratorType, range, map, filter, zip, KeysView, ValuesView, ItemsView, set, frozenset, deque)
-
 _TRUE = frozenset(["true", "yes", "on", "1", "y", "t"])
 _FALSE = frozenset(["false", "no", "off", "0", "n", "f"])
 
 
-class FilterError(Exception):
-    """What a filter, test or lookup says of its input; ``hint`` is what would be right."""
-
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
 class _UndefinedInTemplateError(ConfigError):
     """A template used what is not defined: ``default`` may still pass over it."""
-
-
-class UndefinedVariableError(jinja2.UndefinedError):
-    """A value that is not there was used."""
-
-    def __init__(self, missing: Missing) -> None:
-        super().__init__(missing.told)
-        self.missing = missing
-
-
-class Missing(jinja2.StrictUndefined):
-    """A value that is not there. Its items are not there either, so that ``a.b | default(1)`` is 1."""
-
-    __slots__ = ("problem",)
-
-    def __init__(
-        self,
-        hint: str | None = None,
-        obj: Any = absent,
-        name: str | None = None,
-        exc: type[jinja2.TemplateRuntimeError] = jinja2.UndefinedError,
-        problem: tuple[Problem, ...] = (),
-    ) -> None:
-        super().__init__(hint, obj, name, exc)
-        self.problem = problem
-
-    @property
-    def told(self) -> str:
-        """What is missing, in words."""
-        name, obj = self._undefined_name, self._undefined_obj
-        if self._undefined_hint:
-            return str(self._undefined_hint)
-        if obj is absent:
-            return f"'{name}' is undefined"
-        if isinstance(obj, Mapping):
-            return f"'{name}' is undefined: the mapping has no such key"
-        if isinstance(obj, list):
-            what = f"a list of {len(obj)}"
-            return f"{what} has no item {name}" if isinstance(name, int) else f"{what} has no '{name}'"
-        return f"{_what(obj)} has no '{name}'"
-
-    @property
-    def suggestion(self) -> str | None:
-        obj = self._undefined_obj
-        if isinstance(obj, Mapping):
-            return did_you_mean(self._undefined_name, map(str, obj)) or "known here: " + ", ".join(
-                sorted(map(str, obj))[:12]
-            )
-        return None
-
-    def fail(self, *_: Any, **__: Any) -> Any:
-        raise UndefinedVariableError(self)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self
-
-    def __getitem__(self, _: Any) -> Any:
-        return self
-
-    # Every other use of it fails, with what is missing.
-    __str__ = __len__ = __iter__ = __eq__ = __ne__ = __bool__ = __hash__ = __contains__ = fail  # type: ignore[assignment]
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = fail
-    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = fail
-    __pos__ = __neg__ = __call__ = __lt__ = __le__ = __gt__ = __ge__ = fail
-    __int__ = __float__ = __complex__ = __pow__ = __rpow__ = fail
-
-
-class Failed(Missing):
-    """A variable whose own value could not be worked out. Not even ``default`` passes over it."""
-
-    __slots__ = ()
-
-
-def _what(value: Any) -> str:
-    """What a value is, as a person calls it."""
-    for kind, name in (
-        (bool, "a boolean"),
-        (int, "a number"),
-        (float, "a number"),
-        (str, "a text"),
-        (Mapping, "a mapping"),
-        (list, "a list"),
-        (tuple, "a list"),
-        (type(None), "nothing (null)"),
-    ):
-        if isinstance(value, kind):
-            return name
-    return f"a value of the type {type(value).__name__}"
-
-
-# -- Jinja, tamed ---------------------------------------------------------------------------------
-
-
-class _Context(Context):
-    """The variables of a template: those of a frame, looked up when they are first needed."""
-
-    def __init__(
-        self,
-        environment: Any,
-        parent: dict[str, Any],
-        name: str | None,
-        blocks: dict[str, Any],
-        globals: Any = None,
-        frame: Frame | None = None,
-    ) -> None:
-        super().__init__(environment, parent, name, blocks, globals)
-        self.frame = frame
-
-    def derived(self, locals: dict[str, Any] | None = None) -> Context:
-        made = _Context(self.environment, {**self.get_all(), **(locals or {})}, self.name, {}, None, self.frame)
-        made.eval_ctx = self.eval_ctx
-        made.blocks.update((name, list(blocks)) for name, blocks in self.blocks.items())
-        return made
-
-    def resolve_or_missing(self, key: str) -> Any:
-        if key in self.vars:
-            return self.vars[key]
-        if self.frame is not None:
-            value = self.environment.templates.evaluator.lookup(self.frame, key)  # type: ignore[attr-defined]
-            if value is not MISSING:
-                return value
-        return self.parent.get(key, absent)
-
-    def get_all(self) -> dict[str, Any]:
-        return _Inherited({**self.parent, **self.vars}, self.frame)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self.resolve_or_missing(name) is not absent
-
-
-class _Inherited(dict[str, Any]):
-    """What an included template inherits: the variables set so far, and the frame of the rest."""
-
-    def __init__(self, values: dict[str, Any], frame: Frame | None) -> None:
-        super().__init__(values)
-        self.frame = frame
-
-
-class _Template(jinja2.Template):
-    def new_context(self, vars: Any = None, shared: bool = False, locals: Mapping[str, Any] | None = None) -> Context:
-        given = dict(self.globals) if vars is None else dict(vars) if shared else {**self.globals, **vars}
-        if locals:
-            given.update({key: value for key, value in locals.items() if value is not absent})
-        return _Context(
-            self.environment, given, self.name, self.blocks, self.globals, frame=getattr(vars, "frame", None)
-        )
-
-
-class _Generator(NativeCodeGenerator):
-    """Keeps constants of expressions what they are, where Jinja would make them part of the text."""
-
-    def _output_child_to_const(self, node: nodes.Expr, frame: Any, finalize: Any) -> Any:
-        if not isinstance(node, nodes.TemplateData):
-            raise nodes.Impossible
-        return node.as_const(frame.eval_ctx)
-
-
-class _Bounds(NodeTransformer):
-    """Puts loops and ``~`` under the environment's bounds."""
-
-    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - Jinja's own name
-        self.generic_visit(node)
-        node.iter = nodes.Filter(node.iter, "_counted", [], [], None, None, lineno=node.lineno)
-        return node
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - Jinja's own name
-        self.generic_visit(node)
-        parts = nodes.List(node.nodes, lineno=node.lineno)
-        return nodes.Filter(parts, "_joined", [], [], None, None, lineno=node.lineno)
-
-
-class _PlainBackslashes(Lexer):
-    """Reads a backslash in a string of a YAML template as itself, as Ansible does: ``'\\1'`` is a group."""
-
-    def wrap(
-        self, stream: Iterable[tuple[int, str, str]], name: str | None = None, filename: str | None = None
-    ) -> Iterator[Any]:
-        doubled = (
-            (line, token, text.replace("\\", "\\\\") if token == "string" else text) for line, token, text in stream
-        )
-        return super().wrap(doubled, name, filename)
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """A sandbox whose templates give native values, see nothing but values, and are bounded in what they do."""
-
-    code_generator_class = _Generator
-    context_class = _Context
-    template_class = _Template
-    intercepted_binops = frozenset(["*", "**", "+", "%"])
-
-    def __init__(self, templates: Templates, **options: Any) -> None:
-        super().__init__(undefined=Missing, finalize=_finished, autoescape=False, extensions=_EXTENSIONS, **options)
-        self.templates = templates
-
-    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        tree = super()._parse(source, name, filename)
-        _Bounds().visit(tree)
-        return tree
-
-    # -- what a template may look at ------------------------------------------------------------
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        if isinstance(obj, Undefined):
-            return obj if isinstance(obj, Missing) else self.undefined(obj=obj, name=attribute)
-        if isinstance(obj, dict):
-            if attribute in _DICT_METHODS:  # as in Jinja: d.items() calls the method
-                return super().getattr(obj, attribute)
-            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
-        if isinstance(obj, str):
-            allowed = _STR_METHODS
-        elif isinstance(obj, list):
-            allowed = _LIST_METHODS
-        else:
-            return super().getattr(obj, attribute)
-        return super().getattr(obj, attribute) if attribute in allowed else self.undefined(obj=obj, name=attribute)
-
-    def getitem(self, obj: Any, argument: Any) -> Any:
-        if isinstance(obj, Undefined):
-            return self.getattr(obj, str(argument))
-        if isinstance(argument, Undefined):
-            raise (
-                UndefinedVariableError(argument)
-                if isinstance(argument, Missing)
-                else jinja2.UndefinedError(str(argument))
-            )
-        try:
-            return obj[argument]
-        except (LookupError, TypeError, AttributeError):
-            if isinstance(argument, str) and not isinstance(obj, dict):
-                return self.getattr(obj, argument)
-            return self.undefined(obj=obj, name=argument)
-
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        # A plain list or mapping was made by the running template, and nobody else sees it change. Those of
-        # variables are located ones.
-        if type(obj) in (list, dict):
-            return SandboxedEnvironment.is_safe_attribute(self, obj, attr, value)
-        return super().is_safe_attribute(obj, attr, value)
-
-    # -- how much it may do ---------------------------------------------------------------------
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if isinstance(left, Missing):
-            left.fail()
-        if isinstance(right, Missing):
-            right.fail()
-        if operator == "*":
-            for one, times in ((left, right), (right, left)):
-                if isinstance(one, (str, list, tuple)) and isinstance(times, int):
-                    bounded(len(one) * times, items=True)
-            _bounded_number(left, right)
-        elif operator == "**":
-            _bounded_power(left, right)
-        elif operator == "%" and isinstance(left, str):
-            bounded_format(left)
-        elif operator == "+" and isinstance(left, (str, list)) and isinstance(right, (str, list)):
-            bounded(len(left) + len(right), items=isinstance(left, list))
-        return super().call_binop(context, operator, left, right)
-
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
-        if isinstance(__obj, Missing):
-            __obj.fail()
-        __self.templates.charge(1)
-        # The sandbox wraps str.format; what it wraps is the method.
-        method = getattr(__obj, "__wrapped__", __obj)
-        owner = getattr(method, "__self__", None)
-        if isinstance(owner, list) and args and isinstance(args[0], (list, tuple)):
-            bounded(len(owner) + len(args[0]), items=True)
-        elif isinstance(owner, str):
-            _bounded_method(owner, getattr(method, "__name__", ""), args, kwargs)
-        return super().call(__context, __obj, *args, **kwargs)
-
-    def join_path(self, template: str, parent: str) -> str:
-        return str(self.templates.beside(template, parent))
-
-
-class _InlineEnvironment(_Environment):
-    @property
-    def lexer(self) -> Lexer:
-        return self._plain_lexer
-
-    @cached_property
-    def _plain_lexer(self) -> Lexer:
-        return _PlainBackslashes(self)
-
-
-def bounded(size: int, *, items: bool = False) -> None:
-    """Refuse a text or a list that would be larger than a template may make. Raises FilterError."""
-    most = MAX_ITEMS if items else MAX_TEXT
-    if size > most:
-        what = "items" if items else "characters"
-        raise FilterError(f"the result would have {size} {what}, more than the {most} that are allowed")
-
-
-def _bounded_number(left: Any, right: Any) -> None:
-    if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > 4096:
-        raise FilterError("the number would have more than 4096 bits")
-
-
-def _bounded_power(base: Any, exponent: Any) -> None:
-    if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * max(exponent, 0) > 4096:
-        raise FilterError("the number would have more than 4096 bits")
-
-
-_WIDTH = re.compile(r"\d{5,}|%[^%a-zA-Z]*\*|:[^{}]*\{")
-
-
-def bounded_format(pattern: str) -> None:
-    """Refuse a format whose widths are huge, or are given by another value. Raises FilterError."""
-    if _WIDTH.search(pattern):
-        raise FilterError("a width in a format is a number of at most four digits")
-
-
-def _bounded_method(text: str, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Refuse calls of a text's methods that would make something huge of little."""
-    if method in ("ljust", "rjust", "center", "zfill", "expandtabs"):
-        width = max((one for one in (*args, *kwargs.values()) if isinstance(one, int)), default=0)
-        bounded(width if method != "expandtabs" else width * (text.count("\t") + 1))
-    elif method == "replace" and len(args) >= 2 and isinstance(args[0], str) and isinstance(args[1], str):
-        bounded(len(text) + text.count(args[0]) * len(args[1]))
-    elif method in ("format", "format_map"):
-        bounded_format(text)
-    elif method == "join" and args and isinstance(args[0], (list, tuple)):
-        bounded(len(text) * len(args[0]))
-    elif method == "translate":
-        raise FilterError("translate is not available in templates", "use replace, or the filter regex_replace")
-
-
-# -- templates ------------------------------------------------------------------------------------
 
 
 class Template:
@@ -481,9 +128,9 @@ class Template:
             else:
                 value = self.owner.inline.getattr(value, step)
         kind = type(value)
-        if kind in _SCALARS or kind is Map or kind is Seq:
+        if kind in SCALARS or kind is Map or kind is Seq:
             return value
-        return _finished(value)
+        return finished(value)
 
     def _mix(self, frame: Frame) -> Any:
         made: list[Any] = []
@@ -500,7 +147,7 @@ class Template:
         compiled = self.compiled
         assert compiled is not None
         self.owner.begin()
-        context = _Context(compiled.environment, self.owner.globals, None, compiled.blocks, None, frame)
+        context = FrameContext(compiled.environment, self.owner.globals, None, compiled.blocks, None, frame)
         made = [value for value in compiled.root_render_func(context) if value is not None]
         return _again_newline(_concatenated(made), self.text)
 
@@ -522,44 +169,6 @@ def _concatenated(parts: list[Any]) -> Any:
     return "".join(texts)
 
 
-def _finished(value: Any) -> Any:
-    """A value as variables hold it: no generators, no tuples, no undefined parts, nothing that is not a value."""
-    kind = type(value)
-    if kind in _SCALARS or kind is Map or kind is Seq or value is OMIT:
-        return value
-    if isinstance(value, Undefined):
-        if isinstance(value, Missing):
-            value.fail()
-        raise FilterError("an inline 'if' without 'else' has no value here", "write: a if condition else b")
-    if isinstance(value, Markup):
-        return str(value)
-    if isinstance(value, (str, int, float)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return Seq([_finished(item) for item in value])
-    if isinstance(value, dict):
-        return Map({key: _finished(item) for key, item in value.items()})
-    if isinstance(value, _LAZY):
-        return Seq([_finished(item) for item in value])
-    if isinstance(value, Mapping):
-        return value
-    if callable(value):
-        name = getattr(value, "__name__", "it")
-        raise FilterError(
-            f"'{name}' is a function here, not a value", f"for a key of that name write ['{name}'], or call {name}()"
-        )
-    return value
-
-
-def located(value: Any) -> Any:
-    """A value whose mappings and lists no template can change."""
-    if isinstance(value, Mapping):
-        return Map({key: located(item) for key, item in value.items()})
-    if isinstance(value, (list, tuple)):
-        return Seq([located(item) for item in value])
-    return value
-
-
 class Condition:
     """One expression of a ``when`` (or of ``assert``): ``holds`` says whether it is true in a frame."""
 
@@ -575,9 +184,7 @@ class Condition:
             return
         if raw is None or isinstance(raw, (dict, list)):
             raise ConfigError(
-                Problem(
-                    f"a condition must be an expression, not {_what(raw)}", self.source, "for example: when: x == 1"
-                )
+                Problem(f"a condition must be an expression, not {what(raw)}", self.source, "for example: when: x == 1")
             )
         text = self.text.strip()
         whole = re.fullmatch(r"\{\{(.*)\}\}", text, re.DOTALL)
@@ -614,7 +221,7 @@ class Condition:
         elif value is None:
             hint = f"write: ({self.text}) is not none"
         raise ConfigError(
-            Problem(f"the condition '{self.text}' gives {_what(value)}, not true or false", self.source, hint)
+            Problem(f"the condition '{self.text}' gives {what(value)}, not true or false", self.source, hint)
         )
 
 
@@ -643,16 +250,11 @@ class Templates:
         self._files: dict[str, JinjaTemplate] = {}
         self._texts: dict[str, str] = {}
         self._searched: dict[str, tuple[Path, ...]] = {}
-        self.inline = _InlineEnvironment(self, trim_blocks=True)
-        self.whole = _Environment(
-            self, trim_blocks=True, keep_trailing_newline=True, loader=jinja2.FunctionLoader(self._load)
-        )
+        self.inline = InlineEnvironment(self)
+        self.whole = WholeEnvironment(self, self._load)
         for environment in (self.inline, self.whole):
             environment.filters.update(filters)
-            environment.filters["_counted"] = self._counted
-            environment.filters["_joined"] = _joined
             environment.tests.update(tests)
-            environment.globals.pop("lipsum", None)
             environment.globals["range"] = self._range
             environment.globals.update(self.globals)
         self.globals = dict(self.inline.globals)
@@ -735,7 +337,7 @@ class Templates:
             compiled = self._file(name)
             if fresh:
                 self._work = 0
-            context = _Context(compiled.environment, self.globals, compiled.name, compiled.blocks, None, frame)
+            context = FrameContext(compiled.environment, self.globals, compiled.name, compiled.blocks, None, frame)
             made = [value for value in compiled.root_render_func(context) if value is not None]
             text = _concatenated(made) if made else ""
             return text if isinstance(text, str) else str(text)
@@ -787,9 +389,6 @@ class Templates:
         self._work += work
         if self._work > MAX_WORK:
             raise FilterError(f"the template does more than {MAX_WORK} steps", "is there a loop without end in it?")
-
-    def _counted(self, items: Any) -> Any:
-        return _Counted(items, self)
 
     def _range(self, *args: int) -> range:
         made = range(*args)
@@ -890,37 +489,6 @@ class Templates:
                 name=name, problem=error.problems
             )
         raise error
-
-
-class _Counted:
-    """The items of a loop, with every round charged."""
-
-    __slots__ = ("items", "templates")
-
-    def __init__(self, items: Any, templates: Templates) -> None:
-        if isinstance(items, Missing):
-            items.fail()
-        self.items = items
-        self.templates = templates
-
-    def __iter__(self) -> Iterator[Any]:
-        charge = self.templates.charge
-        for item in self.items:
-            charge(1)
-            yield item
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-
-def _joined(parts: list[Any]) -> str:
-    """The ``~`` of Jinja, bounded."""
-    for part in parts:
-        if isinstance(part, Missing):
-            part.fail()
-    texts = [str(part) for part in parts]
-    bounded(sum(map(len, texts)))
-    return "".join(texts)
 
 
 def _mapping_renderer(fields: list[tuple[str, Callable[[Frame], Any], bool, Any]]) -> Callable[[Frame], Any]:

@@ -6,7 +6,7 @@ import operator
 import re
 from typing import Any
 
-from provisioner.config.templating import FilterError
+from provisioner.config.values import FilterError
 
 __all__ = ["compare_versions"]
 

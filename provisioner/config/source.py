@@ -7,9 +7,11 @@ booleans and null cannot carry a position themselves, so their container does it
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import stat
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -206,6 +208,11 @@ def load_yaml_text(text: str, file: str, *, line_offset: int = 0) -> Any:
     ``file`` is the name that errors carry. Raises ConfigError with the line and column of what is wrong:
     syntax, a key that stands twice in one mapping, an unknown tag, aliases that explode.
     """
+    with _without_garbage_collection():
+        return _load(text, file, line_offset)
+
+
+def _load(text: str, file: str, line_offset: int) -> Any:
     try:
         loader = _CLoader(text)
     except yaml.reader.ReaderError as error:
@@ -215,7 +222,7 @@ def load_yaml_text(text: str, file: str, *, line_offset: int = 0) -> Any:
     except yaml.MarkedYAMLError as error:
         as_yaml = _json_as_yaml(text)
         if as_yaml is not None and as_yaml != text:
-            return load_yaml_text(as_yaml, file, line_offset=line_offset)
+            return _load(as_yaml, file, line_offset)
         raise ConfigError(_syntax_problem(error, file, line_offset, text)) from None
     except yaml.reader.ReaderError as error:
         raise ConfigError(_character_problem(error, file, line_offset, text)) from None
@@ -230,6 +237,18 @@ def load_yaml_text(text: str, file: str, *, line_offset: int = 0) -> Any:
     if build.problems:
         raise ConfigError(build.problems)
     return value
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Building many values that all stay makes the collector look at them over and over: half of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 _SURROGATES = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)

@@ -302,7 +302,8 @@ class _Lane:
 def _pairs(sketch: Sketch, own: Sequence[_Box], all_boxes: Sequence[_Box]) -> list[_Lane]:
     """The expectations between namespaces; one lane where both sides expect the same of each other."""
     by_name = {box.namespace.name: box for box in own}
-    by_address = {address: box for box in all_boxes for address in _addresses(box.namespace)}
+    # Two hosts may use the same addresses inside: a host's own come first.
+    by_address = {address: box for box in [*all_boxes, *own] for address in _addresses(box.namespace)}
     lanes: dict[tuple[str, int, int], _Lane] = {}
     for reach in sketch.reaches:
         start, end = by_name.get(reach.start), by_address.get(reach.address)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
-from pydantic import AliasChoices
+from pydantic import AliasChoices, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from provisioner.model import Effect
@@ -33,6 +33,7 @@ __all__ = [
     "kind_text",
     "pages",
     "schema_of",
+    "task_text",
 ]
 
 #: What a change of a field does to what runs, in words.
@@ -83,6 +84,8 @@ class KindEntry:
     fields: tuple[FieldEntry, ...]
     #: systemd's own directives, where the kind takes them beside its fields.
     directives: tuple[FieldEntry, ...] = ()
+    #: A task's fields that are right together.
+    example: Mapping[str, Any] = field(default_factory=dict)
 
     def field(self, path: str) -> FieldEntry:
         """The field at a dotted path (``peer.addresses``). Raises KeyError with the part that is unknown."""
@@ -96,10 +99,6 @@ class KindEntry:
         assert found is not None
         return found
 
-    def example(self) -> str:
-        """A task of this kind in YAML, from the examples of its fields."""
-        return _task_yaml(self.name, _example_of(self.fields, f"{self.name}0"))
-
 
 def entry_of(kind: Kind[Any]) -> KindEntry:
     """What the reference says of a kind."""
@@ -107,7 +106,8 @@ def entry_of(kind: Kind[Any]) -> KindEntry:
     summary, about = _docstring(kind.resource)
     naming = {"name", "netns", _name_in_tasks(kind.resource)}
     fields = tuple(replace(one, identifies=one.name in naming) for one in _fields(schema, schema.get("$defs", {})))
-    return KindEntry(kind.name, summary, about, fields, tuple(_directives(kind.resource)))
+    example = (schema.get("examples") or [None])[0] or _example_of(kind, fields)
+    return KindEntry(kind.name, summary, about, fields, tuple(_directives(kind.resource)), example)
 
 
 def _name_in_tasks(resource: type[Resource]) -> str:
@@ -230,14 +230,32 @@ def _first(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 # -- examples -------------------------------------------------------------------------------------
 
 
-def _example_of(fields: Sequence[FieldEntry], name: str = "") -> dict[str, Any]:
-    made: dict[str, Any] = {}
+def _example_of(kind: Kind[Any], fields: Sequence[FieldEntry]) -> dict[str, Any]:
+    """The examples of the fields, as far as they are right together."""
+    made = {one.name: _example_value(one, f"{kind.name}0") for one in fields if one.required}
     for one in fields:
-        if one.examples:
+        if one.examples and not one.required and _is_right(kind, {**made, one.name: one.examples[0]}):
             made[one.name] = one.examples[0]
-        elif one.required:
-            made[one.name] = _example_of(one.fields) if one.fields else name
-    return made
+    return {one.name: made[one.name] for one in fields if one.name in made}
+
+
+def _example_value(entry: FieldEntry, name: str) -> Any:
+    if entry.examples or not entry.fields:
+        return entry.examples[0] if entry.examples else name
+    return {one.name: _example_value(one, name) for one in entry.fields if one.examples or one.required}
+
+
+def _is_right(kind: Kind[Any], fields: Mapping[str, Any]) -> bool:
+    try:
+        kind.resource.model_validate(fields)
+    except ValidationError:
+        return False
+    return True
+
+
+def task_text(entry: KindEntry) -> str:
+    """The example of a kind, as a task in YAML."""
+    return "\n".join([f"- {entry.name}:", *_yaml_lines(entry.example, 4)])
 
 
 def _yaml(value: Any) -> str:
@@ -260,10 +278,6 @@ def _needs_quotes(text: str) -> bool:
         return bool(yaml.safe_load(f"[{text}]") != [text])
     except yaml.YAMLError:
         return True
-
-
-def _task_yaml(kind: str, fields: Mapping[str, Any]) -> str:
-    return "\n".join([f"- {kind}:", *_yaml_lines(fields, 4)])
 
 
 def _yaml_lines(fields: Mapping[str, Any], indent: int) -> Iterator[str]:
@@ -304,7 +318,7 @@ def kind_text(entry: KindEntry) -> str:
             for page, names in directives_by_manual(entry).items()
         )
     parts.append("EXAMPLE")
-    parts.append(textwrap.indent(entry.example(), "  "))
+    parts.append(textwrap.indent(task_text(entry), "  "))
     return "\n\n".join(parts)
 
 
@@ -369,7 +383,7 @@ def _page(entry: KindEntry) -> str:
     parts = [GENERATED, f"# {entry.name}", "", entry.summary, ""]
     if entry.about:
         parts += [entry.about, ""]
-    parts += ["```yaml", entry.example(), "```", "", *_table(entry.fields)]
+    parts += ["```yaml", task_text(entry), "```", "", *_table(entry.fields)]
     for path, one in _nested("", entry.fields):
         parts += ["", f"## {path}", "", *_table(one.fields)]
     if entry.directives:

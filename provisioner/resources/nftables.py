@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import AliasChoices, ValidationInfo, field_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from provisioner.errors import ConfigError, Problem, did_you_mean
 from provisioner.model import Action, Change, Check, Driver, Issue, Resource, StepResult, bad, spec
@@ -43,7 +44,7 @@ class Nftables(Resource):
         examples=["chain input {\n  type filter hook input priority filter; policy drop;\n  tcp dport 80 accept\n}\n"],
     )
     #: What nft makes of the declared ruleset: set by an observation that found another one, for the diff.
-    declared_as: str | None = spec(None, doc="read from the host; not to be written")
+    declared_as: SkipJsonSchema[str | None] = spec(None, doc="read from the host; not to be written")
 
     @field_validator("name", mode="after")
     @classmethod

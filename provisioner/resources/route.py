@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import ConfigDict, model_validator
 
 from provisioner.errors import did_you_mean
 from provisioner.model import (
@@ -55,6 +55,7 @@ class Route(RouteFields, Resource):
     """A static route, apart from the interface that it leads through, or through none at all."""
 
     kind: ClassVar[str] = "route"
+    model_config = ConfigDict(json_schema_extra={"examples": [{"to": "10.21.0.0/24", "via": "192.0.2.11"}]})
 
     name: str = spec("", doc="told by where it leads; give one to call it otherwise", effect=Effect.REPLACE)
     netns: NetnsName | None = spec(doc="the namespace; the host's own where left out", effect=Effect.REPLACE)

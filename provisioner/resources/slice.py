@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import field_validator
+from pydantic import ConfigDict, field_validator
 
 from provisioner.directives.kernel import limit_checks
 from provisioner.directives.spec import Directives
@@ -29,6 +29,9 @@ class Slice(Directives):
     """
 
     kind: ClassVar[str] = "slice"
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "tenants-blue.slice", "MemoryMax": "512M", "CPUQuota": "50%"}]}
+    )
 
     name: str = spec(
         ...,

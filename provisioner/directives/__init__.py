@@ -18,7 +18,7 @@ from importlib.resources import files
 from typing import Any
 
 from provisioner.directives.syntax import Setting, Syntax, Value
-from provisioner.directives.table import FOR_TYPE, LIVE, NOT_TRANSIENT, SHORT_FOR, SYNTAX
+from provisioner.directives.table import FOR_TYPE, LIVE, NOT_FOR, NOT_TRANSIENT, READ_BACK, SHORT_FOR, SYNTAX
 from provisioner.directives.values import BadValue, quoted
 from provisioner.errors import did_you_mean
 
@@ -27,7 +27,6 @@ __all__ = [
     "Directive",
     "Setting",
     "Syntax",
-    "Syntax",
     "Value",
     "assignments",
     "canonical",
@@ -35,9 +34,7 @@ __all__ = [
     "directive",
     "encode",
     "from_file",
-    "from_file",
     "known",
-    "same",
     "same",
     "short_for",
     "unknown",
@@ -67,11 +64,8 @@ class Directive:
     syntax: Syntax
     #: Whether it changes on a running unit.
     live: bool
-
-    @property
-    def section(self) -> str:
-        """The kind of section that it stands in: ``Unit``, or the type's own."""
-        return "Unit" if self.group == "unit" else ""
+    #: Whether it is read from systemd's properties, and not from the unit's file.
+    read_back: bool
 
 
 @cache
@@ -87,11 +81,11 @@ def known(unit_type: str) -> Mapping[str, Directive]:
     found = {}
     for name, groups in _table().items():
         group = next((group for group in _GROUPS[unit_type] if group in groups), None)
-        if group is None or name in NOT_TRANSIENT:
+        if group is None or name in NOT_TRANSIENT or name in NOT_FOR.get(unit_type, ()):
             continue
         syntax = FOR_TYPE.get((unit_type, name)) or SYNTAX[name]
         live = LIVE.get(name, group == "resource-control")
-        found[name] = Directive(name, group, groups[group], syntax, live)
+        found[name] = Directive(name, group, groups[group], syntax, live, live or name in READ_BACK)
     return found
 
 
@@ -111,7 +105,7 @@ def unknown(unit_type: str, name: str, more: Iterable[str] = ()) -> BadValue:
         return BadValue(f"systemd does not take {name} on a transient unit", NOT_TRANSIENT[name])
     groups = _table().get(name)
     if groups:
-        homes = sorted({kind for kind, own in _GROUPS.items() if set(own) & groups.keys()})
+        homes = sorted(kind for kind in _GROUPS if name in known(kind))
         return BadValue(f"a {unit_type} has no directive {name}", f"it belongs to a {' or a '.join(homes)}")
     if name.startswith("X-"):
         return BadValue(f"systemd does not take {name} on a transient unit", "leave it out")

@@ -6,12 +6,12 @@ import base64
 import errno
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from provisioner.directives import values
 from provisioner.directives.exits import EXIT_STATUS
-from provisioner.directives.syntax import Absolute, Item, Lines, Scalar, Setting, Text, Value, simplified
+from provisioner.directives.syntax import Absolute, Item, Lines, Scalar, Setting, Text, Value, bare, simplified
 from provisioner.directives.values import INFINITY, BadValue
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Propagation",
     "ResourceLimit",
     "RootOptions",
+    "SearchPath",
     "SecureBits",
     "Signal",
     "Stream",
@@ -54,9 +55,12 @@ class Commands(Lines):
 
     expects = "a command line such as /usr/bin/python3 -m http.server 80"
 
+    def __init__(self, prefixes: str = "-@:+!") -> None:
+        #: The prefixes that this kind of unit knows.
+        self.prefixes = prefixes
+
     def items(self, text: str) -> list[str]:
-        parts = [text] if re.search(r"[\"']", text) else re.split(r"\s;(?=\s|$)", text)
-        return [self._item(part.strip()) for part in parts if part.strip()]
+        return [self._item(part) for part in _commands(text)]
 
     def _item(self, text: str) -> str:
         flags, path, argv = self._parsed(text)
@@ -66,6 +70,8 @@ class Commands(Lines):
     def _parsed(self, text: str) -> tuple[list[str], str, list[str]]:
         match = _PREFIX.match(text)
         prefix = match[0] if match else ""
+        if set(prefix) - set(self.prefixes):
+            raise BadValue(f"the prefix '{prefix}' is not for this kind of unit", f"it knows {' '.join(self.prefixes)}")
         argv = [";" if word == "\\;" else word for word in values.words(text[len(prefix) :])]
         if not argv:
             raise BadValue(f"'{text}' has no command", f"it takes {self.expects}")
@@ -95,6 +101,28 @@ class Commands(Lines):
         return [Setting(name, "a(sasb)", [(path, argv, "-" in flags) for flags, path, argv in parsed])]
 
 
+def _commands(text: str) -> list[str]:
+    """The commands of a line, which stand with a lone ``;`` between them."""
+    found, at, quote = [""], 0, ""
+    while at < len(text):
+        char = text[at]
+        if char == "\\":
+            found[-1] += text[at : at + 2]
+            at += 2
+            continue
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "\"'":
+            quote = char
+        lone = char == ";" and not quote and (at == 0 or text[at - 1].isspace()) and text[at + 1 : at + 2].strip() == ""
+        if lone:
+            found.append("")
+        else:
+            found[-1] += char
+        at += 1
+    return [part.strip() for part in found if part.strip()]
+
+
 def _line(argv: Sequence[str]) -> str:
     return " ".join(f'"{word}"' if word == ";" else values.quoted(word) for word in argv)
 
@@ -117,14 +145,14 @@ class Environment(Lines):
                 raise BadValue(
                     f"'{word}' is not an assignment", f'it takes {self.expects}; quote what has blanks: "NAME=a b"'
                 )
-        return found
+        return [values.quoted(word) for word in found]
 
     def arranged(self, items: Sequence[str]) -> tuple[str, ...]:
-        by_name = {item.partition("=")[0]: item for item in items}
+        by_name = {item.lstrip('"').partition("=")[0]: item for item in items}
         return tuple(by_name[name] for name in sorted(by_name))
 
     def encode(self, name: str, value: Value) -> list[Setting]:
-        return [Setting(name, "as", list(value))]
+        return [Setting(name, "as", bare(value))]
 
 
 class EnvironmentFiles(Item):
@@ -178,7 +206,7 @@ class Binds(Lines):
     expects = "[-]source[:destination[:rbind|norbind]]"
 
     def items(self, text: str) -> list[str]:
-        return [self._text(*self._parsed(word)) for word in values.words(text)]
+        return [values.quoted(self._text(*self._parsed(word))) for word in values.words(text)]
 
     def _parsed(self, word: str) -> tuple[str, str, bool, int]:
         source, _, rest = word.partition(":")
@@ -195,7 +223,7 @@ class Binds(Lines):
         return mark + source if source == target else f"{mark}{source}:{target}"
 
     def encode(self, name: str, value: Value) -> list[Setting]:
-        return [Setting(name, "a(ssbt)", [self._parsed(item) for item in value])]
+        return [Setting(name, "a(ssbt)", [self._parsed(item) for item in bare(value)])]
 
 
 class TemporaryFileSystems(Lines):
@@ -209,11 +237,11 @@ class TemporaryFileSystems(Lines):
             path, _, options = word.partition(":")
             if not path.startswith("/"):
                 raise BadValue(f"'{word}' is not a mount point", f"it takes {self.expects}")
-            found.append(f"{simplified(path)}:{options}" if options else simplified(path))
+            found.append(values.quoted(f"{simplified(path)}:{options}" if options else simplified(path)))
         return found
 
     def encode(self, name: str, value: Value) -> list[Setting]:
-        return [Setting(name, "a(ss)", [(one.partition(":")[0], one.partition(":")[2]) for one in value])]
+        return [Setting(name, "a(ss)", [(one.partition(":")[0], one.partition(":")[2]) for one in bare(value)])]
 
 
 class Directories(Lines):
@@ -224,18 +252,18 @@ class Directories(Lines):
 
     def items(self, text: str) -> list[str]:
         found = []
-        for word in values.words(text, escapes=False):
+        for word in values.words(text):
             path, _, rest = word.partition(":")
             link, _, flag = rest.partition(":")
             if word.startswith("/") or ".." in word.split("/") or flag not in ("", "ro") or not path:
                 raise BadValue(f"'{word}' is not a relative path", f"it takes {self.expects}")
             parts = [simplified(path), simplified(link) if link else "", flag]
-            found.append(":".join(parts).rstrip(":"))
+            found.append(values.quoted(":".join(parts).rstrip(":")))
         return found
 
     def encode(self, name: str, value: Value) -> list[Setting]:
-        plain = [item for item in value if ":" not in item]
-        linked = [((item + "::").split(":"))[:3] for item in value if ":" in item]
+        plain = [item for item in bare(value) if ":" not in item]
+        linked = [((item + "::").split(":"))[:3] for item in bare(value) if ":" in item]
         made = [Setting(name, "as", plain)] if plain or not linked else []
         if linked:
             triples = [(path, link, 1 if flag == "ro" else 0) for path, link, flag in linked]
@@ -254,7 +282,7 @@ class Images(Lines):
         found = values.words(text)
         for word in found:
             self._parsed(word)
-        return found
+        return [values.quoted(word) for word in found]
 
     def _parsed(self, word: str) -> tuple[Any, ...]:
         parts = word.split(":")
@@ -272,7 +300,15 @@ class Images(Lines):
 
     def encode(self, name: str, value: Value) -> list[Setting]:
         signature = "a(ssba(ss))" if self.destination else "a(sba(ss))"
-        return [Setting(name, signature, [self._parsed(item) for item in value])]
+        return [Setting(name, signature, [self._parsed(item) for item in bare(value)])]
+
+    def decode(self, name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
+        made = []
+        for source, *target, optional, partitions in found[name]:
+            options = [text for pair in partitions for text in pair if text]
+            options = options[1:] if len(partitions) == 1 and options[:1] == ["root"] else options
+            made.append(values.quoted(":".join([("-" if optional else "") + source, *target, *options])))
+        return tuple(made)
 
 
 def _partitions(parts: Sequence[str]) -> list[tuple[str, str]]:
@@ -287,10 +323,29 @@ class RootOptions(Lines):
     expects = "[partition:]options, such as root:ro"
 
     def items(self, text: str) -> list[str]:
-        return [word if ":" in word else f"root:{word}" for word in values.words(text)]
+        return [values.quoted(word if ":" in word else f"root:{word}") for word in values.words(text)]
 
     def encode(self, name: str, value: Value) -> list[Setting]:
-        return [Setting(name, "a(ss)", [tuple(item.split(":", 1)) for item in value])]
+        return [Setting(name, "a(ss)", [tuple(item.split(":", 1)) for item in bare(value)])]
+
+    def decode(self, name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(values.quoted(f"{partition}:{options}") for partition, options in found[name])
+
+
+class SearchPath(Lines):
+    """Directories in which executables are looked for, with colons between them."""
+
+    expects = "absolute paths with colons between them"
+
+    def items(self, text: str) -> list[str]:
+        found = [part for part in text.split(":") if part]
+        for path in found:
+            if not path.startswith("/"):
+                raise BadValue(f"'{path}' is not an absolute path", f"it takes {self.expects}")
+        return [simplified(path) for path in found]
+
+    def encode(self, name: str, value: Value) -> list[Setting]:
+        return [Setting(name, "as", list(value))]
 
 
 class OpenFiles(Item):
@@ -384,6 +439,9 @@ class Credentials(Item):
             return [Setting(name, "a(ss)", pairs)]
         read = values.base64_bytes if self.kind == "encrypted" else values.c_unescape
         return [Setting(name, "a(say)", [(one, list(read(text))) for one, text in pairs])]
+
+    def decode(self, name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(f"{one}:{base64.b64encode(bytes(octets)).decode()}" for one, octets in found[name])
 
 
 def _escaped(data: bytes) -> str:
@@ -649,14 +707,17 @@ def _status(word: str) -> str:
         raise BadValue(f"'{word}' is neither an exit status nor a signal", "such as 1, TEMPFAIL or SIGKILL") from None
 
 
+_KILL = 2**31 - 2
+
+
 class ErrorNumber(Scalar):
     """What a forbidden system call answers: an error's name or number, or ``kill``."""
 
     expects = "an error such as EPERM, or kill"
 
     def one(self, text: str) -> str:
-        if text == "kill":
-            return text
+        if text in ("kill", str(_KILL)):
+            return "kill"
         if text.isdigit():
             return errno.errorcode.get(int(text), text)
         return values.one_of(text, tuple(sorted(errno.errorcode.values())))
@@ -665,7 +726,7 @@ class ErrorNumber(Scalar):
         if not value:
             return []
         text = str(value)
-        number = 2**31 - 2 if text == "kill" else int(text) if text.isdigit() else int(getattr(errno, text))
+        number = _KILL if text == "kill" else int(text) if text.isdigit() else int(getattr(errno, text))
         return [Setting(name, "i", number)]
 
 

@@ -34,6 +34,8 @@ __all__ = [
     "Upgraded",
     "Value",
     "Words",
+    "bare",
+    "simplified",
 ]
 
 #: A canonical value: one text, or several where the directive may stand several times or takes a list.
@@ -263,7 +265,8 @@ class Span(Scalar):
         self.empty = empty
 
     def one(self, text: str) -> str:
-        return values.span_text(values.span(text))
+        usec = values.span(text)
+        return str(self.unset) if usec == self.empty else values.span_text(usec)
 
     def encode(self, name: str, value: Value) -> list[Setting]:
         if value == self.unset and not value:
@@ -370,7 +373,7 @@ class Words(Lines):
         pattern: str | None = None,
         *,
         ordered: bool = False,
-        escapes: bool = False,
+        escapes: bool = True,
         paths: bool = False,
     ) -> None:
         self.expects = expects
@@ -384,17 +387,23 @@ class Words(Lines):
         for word in found:
             if self.pattern and not self.pattern.fullmatch(word):
                 raise BadValue(f"'{word}' does not fit", f"it takes {self.expects}")
-        return [self._simplified(word) for word in found] if self.paths else found
+        found = [self._simplified(word) for word in found] if self.paths else found
+        return [values.quoted(word) for word in found] if self.escapes else found
 
     def _simplified(self, word: str) -> str:
         path = word.lstrip("-+")
         return word[: len(word) - len(path)] + simplified(path)
 
     def encode(self, name: str, value: Value) -> list[Setting]:
-        return [Setting(name, "as", list(value))]
+        return [Setting(name, "as", bare(value) if self.escapes else list(value))]
 
     def decode(self, name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
-        return self.arranged([str(word) for word in found[name]])
+        return self.arranged([values.quoted(str(word)) for word in found[name]])
+
+
+def bare(items: Sequence[str]) -> list[str]:
+    """Items that are one word each, without the quotes that they are written in."""
+    return [word for item in items for word in values.words(item)]
 
 
 class Item(Lines):

@@ -44,6 +44,7 @@ from provisioner.directives.execution import (
     Propagation,
     ResourceLimit,
     RootOptions,
+    SearchPath,
     SecureBits,
     Signal,
     Stream,
@@ -67,7 +68,7 @@ from provisioner.directives.syntax import (
 )
 from provisioner.directives.values import INFINITY
 
-__all__ = ["FOR_TYPE", "LIVE", "NOT_TRANSIENT", "SHORT_FOR", "SYNTAX"]
+__all__ = ["FOR_TYPE", "LIVE", "NOT_FOR", "NOT_TRANSIENT", "READ_BACK", "SHORT_FOR", "SYNTAX"]
 
 _SIGNED = 2**31 - 1
 _BOOLEAN = Boolean()
@@ -76,7 +77,9 @@ _SPAN = Span()
 _TEXT = Text()
 _PATHS = Words("paths, each perhaps with - or + before it", r"[-+]*/.*", paths=True)
 _NAMES = Words(
-    "unit names", r"[A-Za-z0-9:_.\\@-]+\.(service|socket|target|device|mount|automount|swap|timer|path|slice|scope)"
+    "unit names",
+    r"[A-Za-z0-9:_.\\@-]+\.(service|socket|target|device|mount|automount|swap|timer|path|slice|scope)",
+    escapes=False,
 )
 _COMMANDS = Commands()
 _ACTION = Choice(
@@ -101,6 +104,17 @@ _BLKIO_WEIGHT = Number("t", 10, 1000, empty=INFINITY)
 _OUTPUTS = ("inherit", "null", "tty", "journal", "journal+console", "kmsg", "kmsg+console", "socket")
 _CPUS = Cpus()
 
+_ONLY_SERVICES = frozenset(
+    {
+        "Delegate",
+        "DelegateSubgroup",
+        "ManagedOOMMemoryPressure",
+        "ManagedOOMMemoryPressureDurationSec",
+        "ManagedOOMMemoryPressureLimit",
+        "ManagedOOMSwap",
+    }
+)
+
 #: The syntax of each directive.
 SYNTAX: dict[str, Syntax] = {
     # -- [Unit] --
@@ -119,7 +133,6 @@ SYNTAX: dict[str, Syntax] = {
     "JobRunningTimeoutSec": _SPAN,
     "JobTimeoutAction": _ACTION,
     "JobTimeoutRebootArgument": _TEXT,
-    "JobTimeoutSec": _SPAN,
     "JoinsNamespaceOf": _NAMES,
     "OnFailure": _NAMES,
     "OnFailureJobMode": _JOB_MODE,
@@ -208,7 +221,7 @@ SYNTAX: dict[str, Syntax] = {
     "Environment": Environment(),
     "EnvironmentFile": EnvironmentFiles(),
     "ExecPaths": _PATHS,
-    "ExecSearchPath": Words("absolute paths", r"/.*", ordered=True, paths=True),
+    "ExecSearchPath": SearchPath(),
     "ExtensionDirectories": _PATHS,
     "ExtensionImagePolicy": _TEXT,
     "ExtensionImages": Images(destination=False),
@@ -303,7 +316,7 @@ SYNTAX: dict[str, Syntax] = {
     "RuntimeDirectory": Directories(),
     "RuntimeDirectoryMode": _MODE,
     "RuntimeDirectoryPreserve": Choice("no", "yes", "restart"),
-    "SELinuxContext": Marked(),
+    "SELinuxContext": _TEXT,
     "SecureBits": SecureBits(),
     "SetCredential": Credentials("set"),
     "SetCredentialEncrypted": Credentials("encrypted"),
@@ -334,7 +347,7 @@ SYNTAX: dict[str, Syntax] = {
     "TemporaryFileSystem": TemporaryFileSystems(),
     "TimerSlackNSec": Nanoseconds(),
     "UMask": _MODE,
-    "UnsetEnvironment": Words("names of variables, or assignments", r"[A-Za-z_]\w*(=.*)?", escapes=True),
+    "UnsetEnvironment": Words("names of variables, or assignments", r"[A-Za-z_]\w*(=.*)?"),
     "User": _TEXT,
     "UtmpIdentifier": _TEXT,
     "UtmpMode": Choice("init", "login", "user"),
@@ -522,7 +535,15 @@ SYNTAX: dict[str, Syntax] = {
 }  # fmt: skip
 
 #: Directives whose syntax depends on the type of unit that they stand in.
-FOR_TYPE: MappingProxyType[tuple[str, str], Syntax] = MappingProxyType({("mount", "Type"): _TEXT})
+FOR_TYPE: MappingProxyType[tuple[str, str], Syntax] = MappingProxyType(
+    {
+        ("mount", "Type"): _TEXT,
+        **{
+            ("socket", name): Commands("-@")
+            for name in ("ExecStartPre", "ExecStartPost", "ExecStopPre", "ExecStopPost")
+        },
+    }
+)
 
 #: Directives that are short for others, by the type of unit.
 SHORT_FOR: MappingProxyType[tuple[str, str], tuple[str, ...]] = MappingProxyType(
@@ -532,8 +553,21 @@ SHORT_FOR: MappingProxyType[tuple[str, str], tuple[str, ...]] = MappingProxyType
 #: Directives beyond resource control that change on a running unit, and those of it that do not.
 LIVE = {"Description": True, "Slice": False, "Delegate": False, "DelegateSubgroup": False, "CoredumpReceive": False}
 
+#: Directives that 252 does not write into a transient unit's file as they are: read from the properties.
+READ_BACK = frozenset({"ExtensionImages", "MountImages", "NUMAPolicy", "RootImageOptions", "SetCredentialEncrypted"})
+
+#: Directives of a group that a type of unit takes all the same not.
+NOT_FOR: MappingProxyType[str, frozenset[str]] = MappingProxyType(
+    {
+        "slice": frozenset({"Delegate", "DelegateSubgroup", "Slice"}),
+        "socket": _ONLY_SERVICES,
+        "mount": _ONLY_SERVICES,
+    }
+)
+
 #: What a unit's file may say, but systemd lets nobody set on a transient unit: and what to do instead.
 NOT_TRANSIENT = {
+    "JobTimeoutSec": "use JobRunningTimeoutSec",
     "Service": "the socket starts the unit that it stands in",
     "Sockets": "write the socket as `socket:` of the unit",
     "Unit": "the timer or path starts the unit of its own name",

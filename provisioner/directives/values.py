@@ -229,7 +229,7 @@ def _escape_at(text: str, at: int) -> tuple[str, int]:
 
 
 def words(text: str, *, escapes: bool = True) -> list[str]:
-    """The words of a value, with quotes taken off, and C escapes read where the directive has them."""
+    """The words of a value, with quotes taken off, and C escapes read; without ``escapes`` they stay."""
     found: list[str] = []
     at = 0
     while True:
@@ -246,12 +246,11 @@ def _word_at(text: str, at: int, escapes: bool) -> tuple[str, int]:
     while at < len(text):
         char = text[at]
         if char == "\\" and at + 1 < len(text):
-            if escapes:
-                made, at = _escape_at(text, at + 1)
-                word += made
-            else:
-                word += text[at + 1]
-                at += 2
+            if not escapes:
+                word, at = word + text[at : at + 2], at + 2
+                continue
+            made, at = _escape_at(text, at + 1)
+            word += made
             continue
         at += 1
         if quote:

@@ -351,10 +351,13 @@ class Systemd:
     # -- what a failed unit said ------------------------------------------------------------------
 
     def last_words(self, unit: str, lines: int = 5) -> list[str]:
-        """The last lines that a unit logged, without those of systemd. Empty where there is no journal."""
+        """The last lines that a unit logged since it was started. Empty where there is no journal."""
         import subprocess
 
         match = [f"_SYSTEMD_UNIT={unit}"]
+        run = bytes(self.properties(unit, ["InvocationID"]).get("InvocationID", ())).hex()
+        if run.strip("0"):
+            match.append(f"_SYSTEMD_INVOCATION_ID={run}")
         command = ["journalctl", "--no-pager", "--quiet", "--boot", "--output=cat", f"--lines={lines}", *match]
         try:
             done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10, check=False)

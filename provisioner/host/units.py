@@ -18,6 +18,7 @@ from provisioner.directives import Setting, Value
 from provisioner.directives.control import Limit, Tasks
 from provisioner.directives.exits import exit_text
 from provisioner.directives.fragment import settings
+from provisioner.directives.syntax import Syntax
 from provisioner.errors import HostError
 from provisioner.host.systemd import JOB_TIMEOUT, Job, Systemd, SystemdError, UnitState
 
@@ -84,7 +85,7 @@ class Units:
         unit_type = name.rpartition(".")[2]
         found = settings(unit_type, self._texts(name), transient=self.is_transient(name))
         known = directives.known(unit_type)
-        names = [one for one in {**found, **{one: None for each in asked for one in each}} if known[one].live]
+        names = [one for one in {**found, **{one: None for each in asked for one in each}} if known[one].read_back]
         if names and self.state(name) is not None:
             found.update(self._live(name, names))
         for each in asked:
@@ -118,7 +119,7 @@ class Units:
             if all(each in read for each in several)
         }
 
-    def _equal(self, syntax: directives.Syntax, wanted: Value, found: Value) -> bool:
+    def _equal(self, syntax: Syntax, wanted: Value, found: Value) -> bool:
         if directives.same(syntax, wanted, found):
             return True
         if not isinstance(syntax, Limit) or not str(wanted).endswith("%"):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import ConfigDict, field_validator, model_validator
 
 from provisioner.directives import Value
 from provisioner.directives.kernel import limit_checks
@@ -88,6 +88,20 @@ class Unit(Directives):
 
     kind: ClassVar[str] = "unit"
     workload: ClassVar[bool] = True
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "web-blue.service",
+                    "netns": "blue",
+                    "Slice": "tenants-blue.slice",
+                    "ExecStart": "/usr/bin/python3 -m http.server 8080",
+                    "DynamicUser": "yes",
+                    "MemoryMax": "256M",
+                }
+            ]
+        }
+    )
 
     name: str = spec(
         ...,
@@ -334,7 +348,7 @@ class UnitDriver(Driver[Unit]):
 def _observed(units: Units, name: str, specs: Sequence[Unit]) -> Unit:
     if not specs:
         return Unit.observed(name=name)
-    found = units.directives(name, [_with_path(one) for one in specs])
+    found = _without_defaults(units.directives(name, [_with_path(one) for one in specs]), specs)
     path = str(found.pop("NetworkNamespacePath", ""))
     fields: dict[str, Any] = dict(found)
     if path.startswith(_NETNS):
@@ -349,6 +363,16 @@ def _observed(units: Units, name: str, specs: Sequence[Unit]) -> Unit:
             fields[field] = part.model_validate(_part(units, other, wanted))
             main = other
     return Unit.observed(name=name, state=_state(units, main), **fields)
+
+
+def _without_defaults(found: dict[str, Value], specs: Sequence[Unit]) -> dict[str, Value]:
+    """What a unit sets, without what ``_start`` gives to a service that says nothing of it."""
+    named = {name for one in specs for name in one.directives}
+    if found.get("Type") == "oneshot" and found.get("RemainAfterExit") == "yes" and "RemainAfterExit" not in named:
+        del found["RemainAfterExit"]
+    if found.get("Type") == "exec" and "Type" not in named:
+        del found["Type"]
+    return found
 
 
 def _part(units: Units, name: str, wanted: Sequence[Mapping[str, Value]]) -> dict[str, Value]:

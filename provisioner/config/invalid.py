@@ -86,6 +86,7 @@ def _problem(
     hint: str | None = context.get("hint") or None
     if one["type"] == "extra_forbidden":
         owner = _model_at(model, loc[:-1])
+        where = _key_at(raw, loc) or where
         below = ".".join(map(str, path[:-1]))
         message = f"{kind}{'.' + below if below else ''} has no field '{loc[-1]}'"
         known = [info.alias or name for name, info in owner.model_fields.items()] if owner else []
@@ -104,6 +105,16 @@ def _problem(
     if came is not None and came != where:
         message += f" (the value comes from {came})"
     return Problem(message, where, hint)
+
+
+def _key_at(raw: Any, loc: Sequence[Any]) -> Source | None:
+    """Where the key at an error's place was written."""
+    for step in loc[:-1]:
+        if (isinstance(raw, Map) and step in raw) or (
+            isinstance(raw, list) and isinstance(step, int) and step < len(raw)
+        ):
+            raw = raw[step]
+    return raw.key_at(str(loc[-1])) if isinstance(raw, Map) and str(loc[-1]) in raw else None
 
 
 def _follow(

@@ -46,9 +46,15 @@ def project_folders(base_dirs: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(made))
 
 
+def _as_seen_from_here(path: Path) -> Path:
+    """The path as people write it: relative, when it is below the working directory."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path
+
+
 def default_role_path(inventory: Any) -> list[Path]:
     """Where roles are looked for: beside the inventory, then ``NSPROV_ROLES_PATH``, then those that are shipped."""
-    made = [base / "roles" for base in project_folders(inventory.base_dirs)]
+    made = [_as_seen_from_here(base / "roles") for base in project_folders(inventory.base_dirs)]
     made += [Path(part) for part in os.environ.get("NSPROV_ROLES_PATH", "").split(os.pathsep) if part]
     made.append(shipped_roles())
     return list(dict.fromkeys(made))

@@ -331,10 +331,13 @@ class _Reader:
         if name is not None and isinstance(name, (dict, list)):
             self.problems.add("a task's name is a text", raw.at("name"))
             name = None
+        read = len(self.problems.found)
         when = read_conditions(raw, self.templates, self.problems)
         tags = read_tags(raw, self.problems)
         given = read_vars(raw, self.problems)
         loop = read_loop(raw, self.templates, self.problems)
+        # A task whose loop or condition is wrong is not evaluated: that would only tell the same again.
+        whole = len(self.problems.found) == read
         if not actions:
             self.problems.add(
                 "the task declares nothing", source, hint="give it a kind: " + ", ".join([*self.kinds, "expect"])
@@ -362,6 +365,8 @@ class _Reader:
             self.problems.add(
                 f"{key} has no loop", raw.key_at("loop"), hint=f"write include_{key.removeprefix('import_')}"
             )
+        if not whole:
+            return None
         return Task(source, does, None if name is None else str(name), when, loop, tags, given)
 
     def _actions(self, raw: Map) -> list[str] | None:

@@ -436,17 +436,19 @@ class Templates:
         self, error: Exception, text: str, source: Source | None, frame: Frame | None, *, file: bool = False
     ) -> list[Problem]:
         """The problems that an exception from a template stands for."""
-        line = 1 if file else (_line_in(error) or 1)
+        line = 1 if file else _line_in(error)
         if isinstance(error, UndefinedVariableError):
             missing = error.missing
             if missing.problem:
                 return list(missing.problem)
             word = str(missing._undefined_name) if missing._undefined_name is not None else None
             hint = missing.suggestion
+            if line is None:
+                line = _line_of_word(text, word)
             if missing._undefined_obj is absent and word:
                 hint = self._meant(word, frame)
             return [Problem(missing.told, _inside(source, text, line, word, file=file), hint)]
-        where = _inside(source, text, line, None, file=file)
+        where = _inside(source, text, line or 1, None, file=file)
         if isinstance(error, FilterError):
             return [Problem(str(error), where, error.hint)]
         if isinstance(error, SecurityError):
@@ -467,7 +469,7 @@ class Templates:
         if word.startswith("ansible_"):
             return "facts of the host are under host.*: host.kernel, host.systemd, host.interfaces"
         names = frame.names() if frame else set()
-        near = did_you_mean(word, names | set(self.globals))
+        near = did_you_mean(word, names)
         return near if near and near.startswith("did you mean") else None
 
     def _line_of(self, error: BaseException) -> Source | None:
@@ -525,6 +527,15 @@ def _line_in(error: BaseException) -> int | None:
             found = template.get_corresponding_lineno(trace.tb_lineno)
         trace = trace.tb_next
     return found
+
+
+def _line_of_word(text: str, word: str | None) -> int:
+    """The line of a template on which a word is first used."""
+    for inside in re.finditer(r"\{\{.*?\}\}", text, re.DOTALL):
+        found = re.search(rf"\b{re.escape(word)}\b", inside[0]) if word else None
+        if found:
+            return text.count("\n", 0, inside.start() + found.start()) + 1
+    return 1
 
 
 def _inside(source: Source | None, text: str, line: int, word: str | None, *, file: bool = False) -> Source | None:

@@ -19,14 +19,15 @@ from provisioner.config.inventory import Inventory, load_inventory, output
 from tests.unit.config.inventory import ansible_answers
 
 FOLDER = Path(__file__).parents[3] / "inventories"
+SHIPPED = Path(__file__).parents[4] / "inventories"
 CASES = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
 
 
 def _fingerprint() -> str:
     """Changes with any inventory, the questions, or Ansible itself."""
     digest = hashlib.sha256(importlib.metadata.version("ansible-core").encode())
-    for path in [Path(ansible_answers.__file__), *sorted(FOLDER.rglob("*"))]:
-        digest.update(f"{path.relative_to(FOLDER.parent)}{path.readlink() if path.is_symlink() else ''}".encode())
+    for path in [Path(ansible_answers.__file__), *sorted(FOLDER.rglob("*")), *sorted(SHIPPED.rglob("*"))]:
+        digest.update(f"{path}{path.readlink() if path.is_symlink() else ''}".encode())
         if path.is_file():
             digest.update(path.read_bytes())
     return digest.hexdigest()

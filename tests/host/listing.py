@@ -6,15 +6,20 @@ import json
 from typing import Any
 
 #: Numbers that the kernel gives anew each time; they say nothing about what is there.
-_FLEETING = {"ifindex", "link_index", "link_netnsid", "stats", "stats64", "ifi", "gc_timer", "hello_timer"} | {
-    "tcn_timer",
-    "topology_change_timer",
+_FLEETING = {"ifindex", "link_index", "link_netnsid", "stats", "stats64", "id", "no", "designated_port"} | {
+    "topology_change",
+    "topology_change_detected",
     "valid_life_time",
     "preferred_life_time",
 }
 
 _SCRIPT = r"""
 set -u
+settled() { # link-local addresses come a while after their links
+    ! { ip -6 addr; for name in $(ls /run/netns 2>/dev/null); do ip -n $name -6 addr; done; } | grep -q tentative
+}
+sleep 0.5
+for _ in $(seq 40); do settled && break; sleep 0.1; done
 show() { echo "== $1"; shift; "$@" 2>&1 || true; }
 network() { # $1: the prefix of every command
     show "$1 links" $2 ip -j -d link
@@ -30,7 +35,7 @@ network host ""
 for name in $(ls /run/netns 2>/dev/null); do network "netns $name" "ip netns exec $name"; done
 show "namespaces" ls /run/netns
 show "units" systemctl list-units --all --no-legend --plain --type=service,slice,socket,timer
-show "cgroups" find /sys/fs/cgroup -type d
+show "cgroups" find /sys/fs/cgroup -path /sys/fs/cgroup/nsprov -prune -o -type d -print
 show "files" find /etc /srv /opt /run/systemd/transient /run/nsprov /var/lib/nsprov -printf '%p %y %m %u %g %l\n'
 show "contents" sh -c 'find /etc /srv /opt -xdev -type f -size -200k -newer /run/started -exec sha256sum {} + | sort'
 """
@@ -72,7 +77,7 @@ def _lines(body: str) -> list[str]:
 
 def _steady(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _steady(item) for key, item in value.items() if key not in _FLEETING}
+        return {key: _steady(item) for key, item in value.items() if key not in _FLEETING and not key.endswith("_timer")}
     if isinstance(value, list):
         return [_steady(item) for item in value]
     return value

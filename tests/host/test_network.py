@@ -16,7 +16,9 @@ TASKS = "/root/net/roles/net/tasks/main.yml"
 
 
 def listing(box: Any) -> dict[str, list[str]]:
-    """What the host has, but for the cgroups, which every command that is run in a sandbox gets."""
+    """What the host has once its IPv6 addresses have settled, but for the cgroups: every command that is run
+    in a sandbox gets one."""
+    box.run("for i in $(seq 50); do ip -6 addr show tentative | grep -q . || break; sleep 0.1; done")
     return {title: lines for title, lines in of_host.listing(box).items() if title != "cgroups"}
 
 
@@ -76,7 +78,8 @@ class Lab:
         where = ["-n", netns] if netns else []
         lines = []
         for family in ("-4", "-6"):
-            text = self.box.run(["ip", *where, family, "route", "show", "proto", "static", *args]).stdout
+            # IPv6 says of a table without routes that it does not exist.
+            text = self.box.run(["ip", *where, family, "route", "show", "proto", "static", *args], check=False).stdout
             lines += [" ".join(line.replace("pref medium", "").split()) for line in text.splitlines()]
         return lines
 
@@ -412,7 +415,7 @@ def test_settings_are_set_on_the_host_and_in_a_namespace_and_put_back(lab: Lab) 
     assert lab.box.run("sysctl -n net.ipv4.ip_forward").stdout.strip() == forward
     assert lab.box.run("ip netns exec blue sysctl -n net.ipv4.ip_forward").stdout.strip() == "1"
     lab.verify()
-    lab.box.run("sysctl -qw net.ipv4.ip_local_port_range='1000 2000'")
+    lab.box.run("sysctl -qw net.ipv4.ip_local_port_range='10000 20000'")
     assert lab.steps(tasks)["sysctl/net.ipv4.ip_local_port_range"]["action"] == "update"
     lab.apply(tasks)
     lab.apply("- netns: {name: blue}\n")

@@ -126,7 +126,7 @@ def _hosts(count: int) -> str:
 def _address(session: Session, name: str) -> str | None:
     """The host's own address on the underlay, where the inventory says one."""
     try:
-        return str(ipaddress.ip_interface(str(session.inventory.variables(name).get("ansible_host"))).ip)
+        return str(ipaddress.ip_interface(str(session.variables(name).get("ansible_host"))).ip)
     except ValueError:
         return None
 

@@ -15,6 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from provisioner.config.inventory import Inventory
+    from provisioner.config.source import Map
     from provisioner.fleet.target import Target
     from provisioner.model import Desired
     from provisioner.report.text import Style
@@ -101,11 +102,18 @@ class Session:
         problems.raise_if_any()
         return built
 
+    def variables(self, host: str) -> Map:
+        """The variables of a host; those of the command line win, as in Ansible."""
+        variables = self.inventory.variables(host).copy()
+        for name, value in self.extra_vars.items():
+            variables[name] = value
+        return variables
+
     def project_of(self, host: str) -> str:
         """The name under which this host's resources are owned."""
         from provisioner.errors import ConfigError, Problem, UsageError
 
-        variables = self.inventory.variables(host)
+        variables = self.variables(host)
         name = self.project if self.project is not None else variables.get("nsprov_project", "default")
         if isinstance(name, str) and _PROJECT.match(name):
             return str(name)
@@ -147,7 +155,7 @@ def connected(session: Session) -> Iterator[dict[str, Target]]:
         errors: list[NsprovError] = []
         for host in session.hosts:
             try:
-                targets[host] = connect(host, session.inventory.variables(host))
+                targets[host] = connect(host, session.variables(host))
             except NsprovError as error:
                 errors.append(error)
                 continue

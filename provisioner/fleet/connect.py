@@ -80,14 +80,15 @@ def sandbox_target(name: str, sandbox: Sandbox) -> Target:
     """A connection into a running sandbox, by a process forked into it."""
     from provisioner.fleet.agent import AgentTarget, serve_socket
 
-    return AgentTarget(name, sandbox.fork(serve_socket, preload=_AGENT_MODULES), f"nsprov-sandbox://{sandbox.name}")
+    return AgentTarget(name, sandbox.fork(serve_socket, preload=_agent_modules()), f"nsprov-sandbox://{sandbox.name}")
 
 
-#: What the agent needs is imported before the fork: a root tree of the user's may have no Python.
-_AGENT_MODULES = (
-    "provisioner.host.netlink",
-    "provisioner.host.systemd",
-    "provisioner.host.nft",
-    "provisioner.host.files",
-    "provisioner.host.facts",
-)
+def _agent_modules() -> list[str]:
+    """What the agent needs: imported before the fork, for the sandbox's root may have no Python."""
+    import pkgutil
+
+    from provisioner import directives, host, resources
+
+    packages = (host, resources, directives)
+    ours = [f"{package.__name__}.{one.name}" for package in packages for one in pkgutil.iter_modules(package.__path__)]
+    return [*ours, "provisioner.engine.manifest", "pystemd.dbuslib", "pystemd.dbusexc"]

@@ -14,6 +14,7 @@ import typer
 from provisioner.cli.session import (
     ExtraVars,
     InventoryArgument,
+    InventoryOption,
     Limit,
     ProjectName,
     Session,
@@ -45,6 +46,7 @@ def add_to(app: typer.Typer) -> None:
 
 def plan(
     inventory: InventoryArgument = None,
+    also: InventoryOption = None,
     limit: Limit = None,
     tags: Tags = None,
     skip_tags: SkipTags = None,
@@ -57,7 +59,7 @@ def plan(
 ) -> None:
     """Show every change that apply would make. Changes nothing."""
     session = open_session(
-        inventory, limit=limit, project=project, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars
+        inventory, also, limit=limit, project=project, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars
     )
     with connected(session) as targets:
         observed = plan_all(session, targets, _build(session, targets), adopt=adopt)
@@ -71,6 +73,7 @@ def plan(
 
 def apply(
     inventory: InventoryArgument = None,
+    also: InventoryOption = None,
     limit: Limit = None,
     tags: Tags = None,
     skip_tags: SkipTags = None,
@@ -87,7 +90,7 @@ def apply(
 ) -> None:
     """Make the hosts what the inventory says. Shows the plan, asks, and carries out exactly that."""
     session = open_session(
-        inventory, limit=limit, project=project, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars
+        inventory, also, limit=limit, project=project, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars
     )
     with connected(session) as targets, _locked(targets):
         desired = _build(session, targets)
@@ -103,6 +106,7 @@ def apply(
 
 def destroy(
     inventory: InventoryArgument = None,
+    also: InventoryOption = None,
     limit: Limit = None,
     project: ProjectName = None,
     keep_partial: Annotated[bool, typer.Option(help="When a step fails, leave what was done before it.")] = False,
@@ -112,7 +116,7 @@ def destroy(
     """Remove all that this project owns on the hosts."""
     from provisioner.model import Desired
 
-    session = open_session(inventory, limit=limit, project=project)
+    session = open_session(inventory, also, limit=limit, project=project)
     with connected(session) as targets, _locked(targets):
         nothing = {name: Desired() for name in targets}
         observed = plan_all(session, targets, nothing, reason_for_delete="it is destroyed")
@@ -122,12 +126,13 @@ def destroy(
 
 def show(
     inventory: InventoryArgument = None,
+    also: InventoryOption = None,
     limit: Limit = None,
     project: ProjectName = None,
     format: Format = "text",
 ) -> None:
     """Show what this project owns on the hosts, and how it is."""
-    session = open_session(inventory, limit=limit, project=project)
+    session = open_session(inventory, also, limit=limit, project=project)
     with connected(session) as targets:
         listings = {name: _listing(target, session.project_of(name)) for name, target in targets.items()}
     if format == "json":
@@ -146,6 +151,7 @@ def show(
 
 def validate(
     inventory: InventoryArgument = None,
+    also: InventoryOption = None,
     limit: Limit = None,
     tags: Tags = None,
     skip_tags: SkipTags = None,
@@ -157,7 +163,7 @@ def validate(
     """
     from provisioner.host import Host
 
-    session = open_session(inventory, limit=limit, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars)
+    session = open_session(inventory, also, limit=limit, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars)
     with Host() as host:
         facts = host.facts.as_variables()
     built = session.build(lambda _: facts)

@@ -481,7 +481,7 @@ def parse_route(data: bytes) -> RouteEntry:
         "ipv6" if family == AF_INET6 else "ipv4",
         _TABLE_NAMES.get(table, table),
         _network(family, found.get(RTA_DST), length),
-        None if metric == (1024 if family == AF_INET6 else 0) else metric,
+        None if metric in (0, 1024 if family == AF_INET6 else 0) else metric,
         type_name,
         gateway,
         _number(found, RTA_OIF) or None if unicast else None,

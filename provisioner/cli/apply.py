@@ -55,7 +55,9 @@ def plan(
     adopt: Adopt = False,
     format: Format = "text",
     out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="Save it, for 'apply --plan FILE'.")] = None,
-    detailed_exitcode: Annotated[bool, typer.Option(help="Exit with 2 when there are changes.")] = False,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="Exit with 2 when there are changes.")
+    ] = False,
 ) -> None:
     """Show every change that apply would make. Changes nothing."""
     session = open_session(
@@ -80,7 +82,9 @@ def apply(
     extra_vars: ExtraVars = None,
     project: ProjectName = None,
     adopt: Adopt = False,
-    keep_partial: Annotated[bool, typer.Option(help="When a step fails, leave what was done before it.")] = False,
+    keep_partial: Annotated[
+        bool, typer.Option("--keep-partial", help="When a step fails, leave what was done before it.")
+    ] = False,
     yes: Yes = False,
     saved: Annotated[
         str | None, typer.Option("--plan", metavar="FILE", help="Apply this saved plan, if it still holds.")
@@ -109,7 +113,9 @@ def destroy(
     also: InventoryOption = None,
     limit: Limit = None,
     project: ProjectName = None,
-    keep_partial: Annotated[bool, typer.Option(help="When a step fails, leave what was done before it.")] = False,
+    keep_partial: Annotated[
+        bool, typer.Option("--keep-partial", help="When a step fails, leave what was done before it.")
+    ] = False,
     yes: Yes = False,
     format: Format = "text",
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from provisioner.cli.session import ExtraVars, InventoryArgument, Limit, open_session
+from provisioner.cli.session import ExtraVars, InventoryArgument, InventoryOption, Limit, open_session
 
 __all__ = ["add_to"]
 
@@ -18,6 +18,7 @@ def add_to(app: typer.Typer) -> None:
 
 def picture(
     inventory: InventoryArgument = None,
+    also: InventoryOption = None,
     limit: Limit = None,
     extra_vars: ExtraVars = None,
     output: Annotated[
@@ -29,7 +30,7 @@ def picture(
     from provisioner.host import Host
     from provisioner.report.picture import picture as draw
 
-    session = open_session(inventory, limit=limit, extra_vars=extra_vars)
+    session = open_session(inventory, also, limit=limit, extra_vars=extra_vars)
     with Host() as host:
         facts = host.facts.as_variables()
     drawn = draw(session.build(lambda _: facts))

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provisioner.cli.apply import apply_one, stop_on_signal
-from provisioner.cli.session import ExtraVars, InventoryArgument, Limit, Session, SkipTags, Tags, open_session, style
+from provisioner.cli.session import (
+    ExtraVars,
+    InventoryArgument,
+    InventoryOption,
+    Limit,
+    Session,
+    SkipTags,
+    Tags,
+    open_session,
+    style,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,6 +40,7 @@ def add_to(app: typer.Typer) -> None:
 
 def rehearse(
     inventory: InventoryArgument = None,
+    also: InventoryOption = None,
     limit: Limit = None,
     tags: Tags = None,
     skip_tags: SkipTags = None,
@@ -45,7 +56,7 @@ def rehearse(
     Each host is a sandbox with a systemd of its own, over a copy-on-write view of this machine's root. Nothing
     of this machine is touched.
     """
-    session = open_session(inventory, limit=limit, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars)
+    session = open_session(inventory, also, limit=limit, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars)
     with stop_on_signal() as stopped, _sandboxes(session, root, keep=keep) as targets:
         desired = session.build(lambda name: targets[name].facts())
         _title("plan")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ExtraVars",
     "InventoryArgument",
+    "InventoryOption",
     "Limit",
     "ProjectName",
     "Session",
@@ -37,10 +38,14 @@ __all__ = [
 InventoryArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="INVENTORY...",
+        metavar="INVENTORY",
         help="Inventory files or folders. Default: NSPROV_INVENTORY, or inventory.yml here.",
         show_default=False,
     ),
+]
+InventoryOption = Annotated[
+    list[str] | None,
+    typer.Option("--inventory", "-i", metavar="SOURCE", help="The same, as Ansible spells it. Repeat it."),
 ]
 Limit = Annotated[
     str | None, typer.Option("--limit", "-l", metavar="PATTERN", help="Only these hosts, as in Ansible: web:!web3")
@@ -126,6 +131,7 @@ class Session:
 
 def open_session(
     sources: Sequence[str] | None,
+    also: Sequence[str] | None = None,
     *,
     limit: str | None = None,
     project: str | None = None,
@@ -134,10 +140,10 @@ def open_session(
     extra_vars: Sequence[str] | None = None,
 ) -> Session:
     """Load the inventory and choose the hosts."""
-    from provisioner.config.inventory import load_inventory
+    from provisioner.config.inventory import default_sources, load_inventory
     from provisioner.errors import UsageError
 
-    inventory = load_inventory(_sources(sources))
+    inventory = load_inventory([*(sources or ()), *(also or ())] or default_sources())
     hosts = inventory.select(limit)
     if not hosts:
         raise UsageError("no host is chosen", hint="the inventory has none, or --limit leaves none")
@@ -175,20 +181,6 @@ def style(*, on_error: bool = False) -> Style:
 
     stream = sys.stderr if on_error else sys.stdout
     return Style(stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb")
-
-
-def _sources(given: Sequence[str] | None) -> list[str]:
-    from provisioner.errors import UsageError
-
-    if given:
-        return list(given)
-    from_environment = os.environ.get("NSPROV_INVENTORY")
-    if from_environment:
-        return [from_environment]
-    for name in ("inventory.yml", "inventory.yaml", "inventory.ini", "inventory"):
-        if Path(name).exists():
-            return [name]
-    raise UsageError("no inventory is given", hint="name one: nsprov plan inventory.yml")
 
 
 def _words(given: Sequence[str] | None) -> list[str]:

@@ -10,6 +10,7 @@ import typer
 from provisioner.cli.session import (
     ExtraVars,
     InventoryArgument,
+    InventoryOption,
     Limit,
     ProjectName,
     Session,
@@ -34,6 +35,7 @@ def add_to(app: typer.Typer) -> None:
 
 def verify(
     inventory: InventoryArgument = None,
+    also: InventoryOption = None,
     limit: Limit = None,
     tags: Tags = None,
     skip_tags: SkipTags = None,
@@ -54,7 +56,7 @@ def verify(
     0 says that all of it holds, 1 that something does not.
     """
     session = open_session(
-        inventory, limit=limit, project=project, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars
+        inventory, also, limit=limit, project=project, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars
     )
     with connected(session) as targets:
         desired = session.build(lambda name: targets[name].facts())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from provisioner.engine.graph import dependents, levels
 from provisioner.engine.manifest import last_applied
-from provisioner.errors import NsprovError
+from provisioner.errors import NsprovError, Source
 from provisioner.model import Action, Change, Effect, Plan, Scope, Step, digest
 
 if TYPE_CHECKING:
@@ -193,9 +193,10 @@ class _Planning:
             if current is None:
                 self.forgets.append(address)
                 continue
-            was = f" (was at {owned.source})" if owned.source else ""
+            was = _place(owned.source)
+            said = f"{reason}; it was at {was.file}:{was.line}" if was else reason
             self.steps[address] = Step(
-                Action.DELETE, address, current, None, f"{reason}{was}", restarts=current.workload
+                Action.DELETE, address, current, None, said, source=was, restarts=current.workload
             )
 
     def in_order(self) -> tuple[Step, ...]:
@@ -211,6 +212,13 @@ class _Planning:
             key=lambda step: enter.get(step.address, 0),
         )
         return (*deletes, *others)
+
+
+def _place(text: str) -> Source | None:
+    """The place that the manifest remembers: ``file:line:column``."""
+    file, _, position = text.rpartition(":")
+    file, _, line = file.rpartition(":")
+    return Source(file, int(line), int(position)) if file and line.isdigit() and position.isdigit() else None
 
 
 def _change(declared: Declared, current: Resource, changes: tuple[Change, ...]) -> Step:

@@ -119,6 +119,8 @@ def _step_lines(step: Step, style: Style) -> list[str]:
     sign, colour = _SIGNS[step.action]
     head = f"  {style(sign, colour)} {style(str(step.address), colour)}"
     place = show_path(step.source) if step.source else ""
+    if place and step.action is Action.DELETE:
+        place = f"was {place}"
     lines = [head + style(_pad(len(str(step.address)) + 4) + place, "dim") if place else head]
     if step.action is Action.CREATE and step.after is not None:
         if "gone" in step.reason:

@@ -112,6 +112,7 @@ def destroy(
     inventory: InventoryArgument = None,
     also: InventoryOption = None,
     limit: Limit = None,
+    extra_vars: ExtraVars = None,
     project: ProjectName = None,
     keep_partial: Annotated[
         bool, typer.Option("--keep-partial", help="When a step fails, leave what was done before it.")
@@ -122,7 +123,7 @@ def destroy(
     """Remove all that this project owns on the hosts."""
     from provisioner.model import Desired
 
-    session = open_session(inventory, also, limit=limit, project=project)
+    session = open_session(inventory, also, limit=limit, project=project, extra_vars=extra_vars)
     with connected(session) as targets, _locked(targets):
         nothing = {name: Desired() for name in targets}
         observed = plan_all(session, targets, nothing, reason_for_delete="it is destroyed")
@@ -134,11 +135,12 @@ def show(
     inventory: InventoryArgument = None,
     also: InventoryOption = None,
     limit: Limit = None,
+    extra_vars: ExtraVars = None,
     project: ProjectName = None,
     format: Format = "text",
 ) -> None:
     """Show what this project owns on the hosts, and how it is."""
-    session = open_session(inventory, also, limit=limit, project=project)
+    session = open_session(inventory, also, limit=limit, project=project, extra_vars=extra_vars)
     with connected(session) as targets:
         listings = {name: _listing(target, session.project_of(name)) for name, target in targets.items()}
     if format == "json":

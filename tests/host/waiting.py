@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 
 
-def wait_for(holds: Callable[[], bool], seconds: float = 20) -> None:
+def wait_for(holds: Callable[[], bool], seconds: float = 30, pause: float = 0.02) -> None:
     """Wait until it holds; the test fails when it does not for long."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "it never came to hold"
-        time.sleep(0.02)
+        time.sleep(pause)

@@ -42,10 +42,15 @@ class Sandbox:
         self._record = record
         self._child: int | None = None
         self._counter = itertools.count()
-        self._init = os.pidfd_open(record.pid)
-        if not state.is_running(record.pid, record.pid_start):
-            os.close(self._init)
+        self._init = -1
+        with contextlib.suppress(ProcessLookupError):
+            self._init = os.pidfd_open(record.pid)
+        if not self.alive:
             raise HostError(f"the sandbox '{record.name}' has ended")
+
+    def __del__(self) -> None:
+        if self._init >= 0:
+            os.close(self._init)
 
     # -- starting and ending ----------------------------------------------------------------------
 
@@ -329,7 +334,7 @@ def list_sandboxes() -> list[Sandbox]:
     found = []
     for record in state.records():
         if record.ready and record.guarded:
-            with contextlib.suppress(HostError, ProcessLookupError):
+            with contextlib.suppress(HostError):
                 found.append(Sandbox(record))
     return found
 

@@ -170,7 +170,10 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _hand_over(guardian: socket.socket) -> None:
-    """Give the guardian the socket on which systemd reports, and the outer end of the console."""
+    """Give the guardian the socket on which systemd reports, and both ends of the console.
+
+    The inner one keeps the console alive while nothing in the sandbox has it open.
+    """
     Path(NOTIFY).parent.mkdir(exist_ok=True)
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notify.bind(NOTIFY)
@@ -179,7 +182,7 @@ def _hand_over(guardian: socket.socket) -> None:
     Path("/dev/console").touch()
     kernel.mount(inner, "/dev/console", None, kernel.MS_BIND)
     terminal = os.open("/dev/console", os.O_RDWR | os.O_NOCTTY)
-    socket.send_fds(guardian, [b"booting"], [notify.fileno(), outer])
+    socket.send_fds(guardian, [b"booting"], [notify.fileno(), outer, terminal])
     for descriptor in (0, 1, 2):
         os.dup2(terminal, descriptor)
     os.closerange(3, 1 << 16)

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from provisioner.errors import HostError, NsprovError, UsageError
-from provisioner.host.sandbox import boot, kernel, state, tree, underlay
+from provisioner.host.sandbox import boot, enter, kernel, state, tree, underlay
 from provisioner.host.sandbox.state import Record
 
 __all__ = ["CONTROLLERS", "SHIFT", "Wish", "become_guardian"]
@@ -116,10 +117,11 @@ class _Guardian:
         self._watch(stop, notify, console)
 
     def _start_twin(self) -> None:
-        me = os.pidfd_open(os.getpid())
+        number = os.getpid()
+        me = os.pidfd_open(number)
         self.twin = os.fork()
         if self.twin == 0:
-            _be_twin(me, self.wish.name)
+            _be_twin(me, number, self.wish.name)
         os.close(me)
         self.twin_fd = os.pidfd_open(self.twin)
 
@@ -194,7 +196,7 @@ class _Guardian:
 
     def _hear(self, near: socket.socket, wanted: bytes) -> list[int]:
         with contextlib.suppress(OSError):
-            message, descriptors, _, _ = socket.recv_fds(near, 8192, 2)
+            message, descriptors, _, _ = socket.recv_fds(near, 8192, 3)
             if message == wanted:
                 return descriptors
             if message:
@@ -237,18 +239,30 @@ class _Guardian:
         return bool(text)
 
     def _last_words(self) -> str:
-        journal = self._journal() if state.process_start(self.init) else []
-        lines = (journal or list(self.console))[-12:]
-        return "\n    ".join(["", *lines]) if lines else "it said nothing"
+        """What systemd said last, and what it still waits for, a line each."""
+        lines = list(self.console)[-8:]  # until there is a journal, it speaks on the console
+        if state.process_start(self.init):
+            lines += self._ask("journalctl", "-n8", "-ocat", "--no-pager")
+            lines += [f"waiting: {job}" for job in self._ask("systemctl", "list-jobs", "--no-legend", "--plain")]
+        return "\n    ".join(["", *(line[:200] for line in lines)]) if lines else "it said nothing"
 
-    def _journal(self) -> list[str]:
-        import subprocess
-
+    def _ask(self, *argv: str) -> list[str]:
+        """The lines that a command prints in the sandbox; none where it cannot be run."""
+        assert self.record
         with contextlib.suppress(OSError, subprocess.SubprocessError):
+            leaf = enter.make_leaf(Path(self.record.cgroup), self.shift, "guardian")
+            me = os.pidfd_open(os.getpid())
             result = subprocess.run(
-                ["journalctl", "-D", f"/proc/{self.init}/root/run/log/journal", "-n12", "-ocat", "--no-pager"],
-                capture_output=True, text=True, timeout=5, check=False,
-            )  # fmt: skip
+                argv,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                env=enter.ENVIRONMENT,
+                timeout=5,
+                check=False,
+                preexec_fn=lambda: enter.enter(self.init_fd, leaf, bool(self.shift), me),
+            )
             return result.stdout.splitlines()
         return []
 
@@ -296,10 +310,9 @@ def _remove(cgroup: str, name: str, guardian: int) -> None:
     state.forget(name, guardian)
 
 
-def _be_twin(guardian: int, name: str) -> NoReturn:
+def _be_twin(guardian: int, number: int, name: str) -> NoReturn:
     """Wait for the guardian's end, and remove what it may have left."""
     try:
-        number = os.getppid()
         _settle("nsprov-twin", {guardian})
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         state.wait_for_exit(guardian)

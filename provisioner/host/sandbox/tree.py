@@ -32,7 +32,7 @@ _KEPT = frozenset(
 )  # fmt: skip
 #: What the sandbox has of its own.
 _REPLACED = ("proc", "sys", "dev", "run", "tmp")
-#: Kernel interfaces that a container has no business with; as in systemd-nspawn.
+#: Kernel interfaces that only the machine's root may open, which root of a sandbox is where nothing is shifted.
 _HIDDEN = ("kallsyms", "kcore", "keys", "sysrq-trigger", "timer_list", "kmsg", "kpagecount", "kpageflags")
 
 
@@ -140,7 +140,7 @@ def furnish(shifted: bool) -> None:
         _folder(ROOT / folder)
     kernel.mount("tmpfs", ROOT / "run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
     kernel.mount("tmpfs", ROOT / "tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
-    _furnish_proc(ROOT / "proc")
+    _furnish_proc(ROOT / "proc", shifted)
     _furnish_sys(ROOT / "sys")
     if shifted:
         # The kernel lets a user namespace mount a sysfs (as "ip netns exec" does, after it has unmounted this
@@ -164,13 +164,13 @@ def _folder(path: Path) -> None:
         path.mkdir(mode=0o755)
 
 
-def _furnish_proc(proc: Path) -> None:
+def _furnish_proc(proc: Path, shifted: bool) -> None:
     kernel.mount("proc", proc, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     kernel.mount(proc / "sys", proc / "sys", None, MS_BIND)
     kernel.mount(proc / "sys/net", proc / "sys/net", None, MS_BIND)
     kernel.mount(None, proc / "sys", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
     for name in _HIDDEN:
-        if (proc / name).exists():
+        if not shifted and (proc / name).exists():
             kernel.mount("/dev/null", proc / name, None, MS_BIND)
 
 

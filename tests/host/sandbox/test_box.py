@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.errors import HostError, UsageError
-from provisioner.host.sandbox import Sandbox, list_sandboxes
+from provisioner.host.sandbox import Sandbox, guardian, list_sandboxes
 from tests.host.conftest import Box
 from tests.host.waiting import wait_for
 
@@ -260,6 +260,19 @@ def test_a_running_sandbox_is_listed_and_can_be_attached_to(box: Box) -> None:
     assert Sandbox.attach(box.sandbox.name).run("hostname").stdout.strip() == box.sandbox.name
     with pytest.raises(UsageError, match="no sandbox named 'nobody' is running"):
         Sandbox.attach("nobody")
+
+
+def test_without_user_namespaces_it_is_kept_in_by_its_capabilities_and_says_so(
+    sandboxes: Callable[..., Box], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guardian, "_user_namespace", lambda: None)
+    plain = sandboxes()
+    assert any("user namespaces" in lack for lack in plain.sandbox.lacks)
+    assert plain.run("cat /proc/self/uid_map").stdout.split()[:2] == ["0", "0"]
+    assert plain.run("systemctl is-system-running").stdout.strip() == "running"
+    for attempt in ("echo 7 >/proc/sys/kernel/panic", "mknod /root/mem c 1 1", "date -s 2001-01-01", "ls /tmp/lower"):
+        assert plain.run(attempt, check=False).returncode != 0
+    plain.run("ip netns add blue && systemd-run --wait -p NetworkNamespacePath=/run/netns/blue true")
 
 
 # -- other roots ----------------------------------------------------------------------------------

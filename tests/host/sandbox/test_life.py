@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.errors import HostError
-from provisioner.host.sandbox import Sandbox, state
+from provisioner.host.sandbox import Sandbox, boot, guardian, state
 from tests.host.conftest import Box
 from tests.host.waiting import wait_for
 
@@ -91,14 +91,21 @@ def find(victim: str, owner: int) -> int | None:
     """The process of a part, as soon as there is one."""
     if victim == "owner":
         return owner
-    for guardian in children(owner):
+    for parent in children(owner):
         if victim == "guardian":
-            return guardian
-        for child in children(guardian):
-            is_twin = command(child) == "nsprov-twin"
-            if victim == ("twin" if is_twin else "init"):
+            return parent
+        for child in children(parent):
+            if victim == ("init" if in_namespace(child) else command(child).removeprefix("nsprov-")):
                 return child
     return None
+
+
+def in_namespace(pid: int) -> bool:
+    """Whether a process is in a pid namespace of its own."""
+    with suppress(OSError):
+        status = Path(f"/proc/{pid}/status").read_text()
+        return len(status.partition("NSpid:")[2].partition("\n")[0].split()) > 1
+    return False
 
 
 def test_stopping_it_leaves_nothing(name: str) -> None:
@@ -170,11 +177,14 @@ def test_killing_one_of_its_processes_while_it_runs_leaves_nothing(
 def test_killing_one_of_its_processes_while_it_starts_leaves_nothing(
     name: str, owner: subprocess.Popen[str], victim: str, moment: int
 ) -> None:
-    wait_for(lambda: find(victim, owner.pid) is not None if victim != "owner" else bool(children(owner.pid)))
-    time.sleep(random.uniform(0, 0.05 * 2**moment))
-    pid = find(victim, owner.pid)
-    if pid:
-        os.kill(pid, signal.SIGKILL)
+    pid = None
+    while pid is None:
+        assert owner.poll() is None
+        pid = find(victim, owner.pid)
+    if victim == "owner":
+        wait_for(lambda: bool(children(owner.pid)), pause=0.0005)
+    time.sleep(random.uniform(0, 0.03 * 2**moment) if moment else 0)
+    os.kill(pid, signal.SIGKILL)
     if victim == "owner":
         owner.wait()
     wait_for(lambda: not [trace for trace in traces(name) if trace != f"process {owner.pid}"])
@@ -219,6 +229,25 @@ time.sleep(1000)
     process.communicate()
     wait_for(lambda: not any(state.process_start(pid) for pid in (middle, *inner)))
     assert box.sandbox.alive
+
+
+def test_a_boot_that_hangs_is_given_up_with_the_journal(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guardian, "_BOOT_TIMEOUT", 2.0)
+    prepare = boot._prepare_units
+
+    def prepare_one_that_hangs() -> None:
+        prepare()
+        unit = "[Unit]\nDefaultDependencies=no\nBefore=basic.target\n[Service]\nType=oneshot\nExecStart=sleep 1000\n"
+        Path("/run/systemd/system/stuck.service").write_text(unit)
+        Path("/run/systemd/system/basic.target.requires").mkdir()
+        Path("/run/systemd/system/basic.target.requires/stuck.service").symlink_to("../stuck.service")
+
+    monkeypatch.setattr(boot, "_prepare_units", prepare_one_that_hangs)
+    with pytest.raises(
+        HostError, match=r"did not boot within 2 seconds(.|\n)*Journal started(.|\n)*waiting: .* stuck.service"
+    ):
+        Sandbox.start(name)
+    assert traces(name) == []
 
 
 def test_poweroff_inside_ends_it(name: str) -> None:

@@ -422,16 +422,22 @@ def _verify(targets: Mapping[str, Target], desired: Mapping[str, Desired]) -> bo
 
 def _listing(target: Target, project: str) -> list[dict[str, Any]]:
     from provisioner.engine import manifest as manifests
-    from provisioner.engine.plan import scope_of
+    from provisioner.engine.plan import scope_of, short
     from provisioner.model import Desired
 
     manifest = manifests.load(project, target.read_manifests())
     found = target.observe(scope_of(Desired(), manifest)).resources
     lines = target.status(list(found.values()))
     rows = []
-    for address in manifest.owned:
-        resource = found.get(address)
-        summary = "  ".join(text for _, text in resource.summary()[:3]) if resource is not None else ""
-        status = lines.get(address) or (summary[:80] if resource is not None else "gone from the host")
-        rows.append({"address": str(address), "exists": resource is not None, "status": status})
+    for address, owned in manifest.owned.items():
+        resource, applied = found.get(address), manifests.last_applied(address, owned, None)
+        told = "  ".join(f"{name} {text}" for name, text in applied.summary()[:3]) if applied is not None else ""
+        status = lines.get(address) or (short(told, 90) if resource is not None and told else "")
+        rows.append(
+            {
+                "address": str(address),
+                "exists": resource is not None,
+                "status": status if resource is not None else "gone from the host",
+            }
+        )
     return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,7 +127,9 @@ def _step_lines(step: Step, style: Style) -> list[str]:
         if "gone" in step.reason:
             lines.append(f"      {style(step.reason, 'yellow')}")
         lines += _columns(step.after.summary())
-    elif step.action in (Action.DELETE, Action.ADOPT) or not step.changes:
+    elif step.action is Action.DELETE:
+        lines += [] if place else [f"      {style(step.reason, 'dim')}"]
+    elif step.action is Action.ADOPT or not step.changes:
         lines.append(f"      {style(step.reason, 'dim')}")
     else:
         width = max(len(change.field) for change in step.changes)
@@ -154,9 +157,16 @@ def _change_lines(change: Change, width: int, style: Style) -> list[str]:
 
 
 def _columns(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Field and text, one a line; the fields that are just switched on are gathered in one place."""
     listed = list(pairs)
-    width = max((len(name) for name, _ in listed), default=0)
-    return [f"      {name:<{width}}  {short(text, 100)}" for name, text in listed]
+    switched_on = [name for name, text in listed if text == "yes"]
+    if len(switched_on) < 4:
+        switched_on = []
+    told = [(name, text) for name, text in listed if name not in switched_on]
+    width = max((len(name) for name, _ in told), default=3)
+    lines = [f"      {name:<{width}}  {short(text, 100) or '(none)'}" for name, text in told]
+    words = textwrap.wrap(", ".join(switched_on), 100 - width)
+    return lines + [f"      {'yes' if row == 0 else '':<{width}}  {text}" for row, text in enumerate(words)]
 
 
 def _pad(used: int) -> str:

@@ -319,25 +319,21 @@ _Dumper.add_representer(Map, lambda dumper, value: dumper.represent_dict(value.i
 _Dumper.add_representer(Seq, lambda dumper, value: dumper.represent_list(value))
 
 
-class _IndentedDumper(_Dumper):
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
-
-
 def to_yaml(value: Any, default_flow_style: bool | None = None, **options: Any) -> str:
     """The value in YAML."""
-    return _dump(value, _Dumper, {"allow_unicode": True, "default_flow_style": default_flow_style, **options})
+    return _dump(value, {"allow_unicode": True, "default_flow_style": default_flow_style, **options})
 
 
 def to_nice_yaml(value: Any, indent: int = 4, default_flow_style: bool = False, **options: Any) -> str:
     """The value in YAML, in blocks, indented."""
     style = {"allow_unicode": True, "indent": indent, "default_flow_style": default_flow_style}
-    return _dump(value, _IndentedDumper, {**style, **options})
+    return _dump(value, {**style, **options})
 
 
-def _dump(value: Any, dumper: type[_Dumper], options: dict[str, Any]) -> str:
+def _dump(value: Any, options: dict[str, Any]) -> str:
     try:
-        return str(yaml.dump(_plain(value), Dumper=dumper, **options))
+        # A single value needs no mark of the document's end after it.
+        return str(yaml.dump(_plain(value), Dumper=_Dumper, **options)).removesuffix("...\n")
     except (yaml.YAMLError, TypeError) as error:
         raise FilterError(f"this cannot be written as YAML: {error}") from None
 
@@ -566,7 +562,7 @@ def unique(
     get = jinja_filters.make_attrgetter(environment, attribute) if attribute is not None else None
     for one in _items(value, "unique"):
         key = get(one) if get else one
-        if case_sensitive is False and isinstance(key, str):
+        if not case_sensitive and isinstance(key, str):
             key = key.lower()
         found.setdefault(_same(key), one)
     return list(found.values())

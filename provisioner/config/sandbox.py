@@ -138,11 +138,18 @@ class _Environment(ImmutableSandboxedEnvironment):
     code_generator_class = _Generator
     context_class = FrameContext
     template_class = _Template
+    concat = staticmethod(lambda parts: _joined([part for part in parts if part is not None]))
     intercepted_binops = frozenset(["*", "**", "+", "%"])
 
     def __init__(self, templates: Owner, **options: Any) -> None:
         super().__init__(
-            undefined=Missing, finalize=finished, autoescape=False, trim_blocks=True, extensions=_EXTENSIONS, **options
+            undefined=Missing,
+            finalize=finished,
+            autoescape=False,
+            trim_blocks=True,
+            keep_trailing_newline=True,
+            extensions=_EXTENSIONS,
+            **options,
         )
         self.templates = templates
         self.globals.pop("lipsum", None)
@@ -232,10 +239,10 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 class WholeEnvironment(_Environment):
-    """Template files: the newline at the end is a part of the text."""
+    """Template files."""
 
     def __init__(self, templates: Owner, load: Callable[[str], tuple[str, str, Callable[[], bool]]]) -> None:
-        super().__init__(templates, keep_trailing_newline=True, loader=jinja2.FunctionLoader(load))
+        super().__init__(templates, loader=jinja2.FunctionLoader(load))
 
 
 class InlineEnvironment(_Environment):
@@ -271,7 +278,7 @@ class _Counted:
         return len(self.items)
 
 
-def _joined(parts: list[Any]) -> str:
+def _joined(parts: Iterable[Any]) -> str:
     """The ``~`` of Jinja, bounded."""
     for part in parts:
         if isinstance(part, Missing):

@@ -8,7 +8,7 @@ most frequent templates (a variable, an item of it, text around those) are not c
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,13 +148,12 @@ class Template:
         assert compiled is not None
         self.owner.begin()
         context = FrameContext(compiled.environment, self.owner.globals, None, compiled.blocks, None, frame)
-        made = [value for value in compiled.root_render_func(context) if value is not None]
-        return _again_newline(_concatenated(made), self.text)
-
-
-def _again_newline(value: Any, text: str) -> Any:
-    """The newline at the end of a text, which Jinja drops, as Ansible keeps it."""
-    return value + "\n" if text.endswith("\n") and isinstance(value, str) else value
+        # Declared by Jinja as texts, but native templates give values.
+        given: Iterable[Any] = compiled.root_render_func(context)
+        made = [value for value in given if value is not None]
+        if len(made) == 2 and made[1] == "\n" and not isinstance(made[0], str):
+            return made[0]  # the newline that ends a block of YAML is no part of a list or a number
+        return _concatenated(made)
 
 
 def _concatenated(parts: list[Any]) -> Any:

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import traceback
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +32,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+#: ClickException, of whichever Click this typer carries.
+_ClickError: Any = typer.BadParameter.__mro__[2]
 
 #: The modules that add commands, in the order that --help shows them.
 _COMMANDS = ("apply", "verify", "rehearse", "inventory", "picture", "sandbox", "explain", "doctor")
@@ -59,13 +62,21 @@ for _name in _COMMANDS:
 
 def main() -> None:
     """Run the command line. Every error ends in one clear message and the exit code of its kind."""
-    from provisioner.errors import NsprovError
+    from provisioner.errors import NsprovError, UsageError
 
     try:
-        app(standalone_mode=True)
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except typer.Abort:
+        typer.echo("\nnothing was touched", err=True)
+        sys.exit(1)
     except NsprovError as error:
         _print_error(error)
         sys.exit(error.exit_code)
+    except _ClickError as error:
+        error.show()
+        # Click's own code for a usage error is 2, which here says that changes are pending.
+        sys.exit(UsageError.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -51,7 +51,7 @@ def rehearse(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the sandboxes running, to look around in.")] = False,
 ) -> None:
-    """Apply the inventory to throwaway hosts, verify it, apply it again, and throw them away.
+    """Try the inventory on throwaway hosts: apply, verify, apply again.
 
     Each host is a sandbox with a systemd of its own, over a copy-on-write view of this machine's root. Nothing
     of this machine is touched.

@@ -134,6 +134,33 @@ def _find_value(declared: Declared, value: object, name: str, path: str) -> Sour
     return None
 
 
+def _where_claimed(declared: Declared, claim: Claim) -> Source | None:
+    """The field that makes a claim: the one whose value is in the claim's key, the last part of it first."""
+    values = list(_leaves(declared.resource.declared(), ""))
+    for word in reversed(list(_words(claim.key))):
+        for path, text in values:
+            if word in (text, text.partition("/")[0]) and path in declared.fields:
+                return declared.fields[path]
+    return declared.source
+
+
+def _leaves(value: object, path: str) -> Iterable[tuple[str, str]]:
+    """Each plain value with its dotted path."""
+    if isinstance(value, (dict, list)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(item, f"{path}.{key}" if path else str(key))
+    elif value is not None:
+        yield path, str(value)
+
+
+def _words(key: object) -> Iterable[str]:
+    if isinstance(key, tuple):
+        for part in key:
+            yield from _words(part)
+    elif key is not None:
+        yield str(key)
+
+
 def _check_claims(desired: Desired, problems: Problems) -> None:
     holders: dict[Claim, Declared] = {}
     for declared in desired.resources.values():
@@ -143,11 +170,13 @@ def _check_claims(desired: Desired, problems: Problems) -> None:
             if holder is not declared:
                 problems.add(
                     f"{declared.resource.address}: {claim.what} is claimed by {holder.resource.address} already",
-                    declared.source,
-                    hint=f"the first claim is at {holder.source}" if holder.source else None,
+                    _where_claimed(declared, claim),
+                    hint=f"the first claim is at {_where_claimed(holder, claim)}" if holder.source else None,
                 )
             elif claim in mine:
-                problems.add(f"{declared.resource.address}: {claim.what} stands twice in it", declared.source)
+                problems.add(
+                    f"{declared.resource.address}: {claim.what} stands twice in it", _where_claimed(declared, claim)
+                )
             mine.add(claim)
 
 

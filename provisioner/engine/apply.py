@@ -79,7 +79,8 @@ def observe_and_plan(
     manifest = manifests.load(project, target.read_manifests())
     _refuse_what_host_cannot(desired, target)
     snapshot = target.observe(scope_of(desired, manifest))
-    missing_references(desired, snapshot.resources.keys()).raise_if_any()
+    going = set() if desired.partial else manifest.owned.keys() - desired.resources.keys()
+    missing_references(desired, snapshot.resources.keys() - going).raise_if_any()
     if reason_for_delete is None:
         plan = make_plan(desired, snapshot, manifest, adopt=adopt)
     else:

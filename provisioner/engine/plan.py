@@ -62,10 +62,10 @@ def make_plan(
     work = _Planning(desired, snapshot, manifest)
     for declared in desired.resources.values():
         work.compare(declared)
-    work.replace_what_lives_in_the_replaced()
-    work.restart_what_is_triggered()
     if not desired.partial:
         work.delete_what_left(reason_for_delete)
+    work.replace_what_goes_with_its_home()
+    work.restart_what_is_triggered()
     return Plan(
         steps=work.in_order(),
         fingerprint=_fingerprint(snapshot, manifest),
@@ -117,6 +117,10 @@ def _fingerprint(snapshot: Snapshot, manifest: Manifest) -> str:
     return digest([found, sorted(str(address) for address in manifest.owned)])
 
 
+#: What becomes of a home that takes its inhabitants along.
+_GOING = {Action.CREATE: "made anew", Action.REPLACE: "replaced", Action.DELETE: "deleted"}
+
+
 @dataclass
 class _Planning:
     """The steps found so far, by address."""
@@ -144,30 +148,35 @@ class _Planning:
                 Action.ADOPT, address, current, resource, "it is taken over as it is", source=declared.source
             )
 
-    def replace_what_lives_in_the_replaced(self) -> None:
-        """A namespace takes its interfaces along; so does everything that others live in."""
-        there = {a: d.resource for a, d in self.desired.resources.items() if a in self.snapshot.resources}
-        living = dependents(there)
-        homes = [a for a, step in self.steps.items() if step.action in (Action.REPLACE, Action.CREATE)]
+    def replace_what_goes_with_its_home(self) -> None:
+        """A namespace takes its interfaces along, an interface its routes; so does all that others live in."""
+        wanted = dependents({a: d.resource for a, d in self.desired.resources.items() if a in self.snapshot.resources})
+        found = dependents({a: one for a, one in self.snapshot.resources.items() if self._is_ours(a)})
+        homes = [a for a, step in self.steps.items() if step.action not in (Action.UPDATE, Action.ADOPT)]
         while homes:
             home = homes.pop()
-            for address in living.get(home, ()):
+            action = self.steps[home].action
+            living = found.get(home, []) if action is not Action.CREATE else []
+            living = living + wanted.get(home, []) if action is not Action.DELETE else living
+            for address in living:
                 step = self.steps.get(address)
-                if step is not None and step.action in (Action.REPLACE, Action.CREATE):
+                if step is not None and step.action not in (Action.UPDATE, Action.ADOPT):
                     continue
                 declared = self.desired.resources[address]
-                verb = "replaced" if self.steps[home].action is Action.REPLACE else "made anew"
                 self.steps[address] = Step(
                     Action.REPLACE,
                     address,
                     self.snapshot.resources[address],
                     declared.resource,
-                    f"it lives in {home}, which is {verb}",
+                    f"it lives in {home}, which is {_GOING[action]}",
                     step.changes if step else (),
                     declared.source,
                     restarts=declared.resource.workload,
                 )
                 homes.append(address)
+
+    def _is_ours(self, address: Address) -> bool:
+        return address in self.desired.resources or address in self.steps
 
     def restart_what_is_triggered(self) -> None:
         for address, declared in self.desired.resources.items():

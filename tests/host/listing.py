@@ -36,8 +36,8 @@ for name in $(ls /run/netns 2>/dev/null); do network "netns $name" "ip netns exe
 show "namespaces" ls /run/netns
 show "units" systemctl list-units --all --no-legend --plain --type=service,slice,socket,timer
 show "cgroups" find /sys/fs/cgroup -path /sys/fs/cgroup/nsprov -prune -o -type d -print
-show "files" find /etc /srv /opt /run/systemd/transient /run/nsprov /var/lib/nsprov -printf '%p %y %m %u %g %l\n'
-show "contents" sh -c 'find /etc /srv /opt -xdev -type f -size -200k -newer /run/started -exec sha256sum {} + | sort'
+show "files" find /etc /srv /run/systemd/transient /run/nsprov /var/lib/nsprov -printf '%p %y %m %u %g %l\n'
+show "contents" sh -c 'find /etc /srv -xdev -type f -size -200k -newer /run/started -exec sha256sum {} + | sort'
 """
 
 

@@ -316,8 +316,7 @@ class Systemd:
         last_moved = time.monotonic()
         while True:
             self.bus.process()
-            gone = [path for path in waiting if path in self._finished]
-            for path in gone:
+            for path in self._finished.keys() & waiting.keys():
                 results[waiting.pop(path)] = self._finished.pop(path)
                 last_moved = time.monotonic()
             if not waiting:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from provisioner import directives
 from provisioner.directives import Setting, Value
@@ -176,7 +176,7 @@ class Units:
     def _start_one(self, unit: Start) -> Job:
         for attempt in range(40):
             try:
-                return self.systemd.start_transient(*unit.arguments(self._absolute))
+                return self.systemd.start_transient(*unit.arguments(self.encoded))
             except SystemdError as error:
                 if not error.exists or not unit.replaces:
                     raise
@@ -186,8 +186,12 @@ class Units:
             time.sleep(0.005)
         raise SystemdError(f"cannot start {unit.name}", detail="systemd does not let go of the unit it replaces")
 
+    def encoded(self, unit_type: str, values: Mapping[str, Value]) -> list[Setting]:
+        """The properties that give a unit of this type these canonical values, on this host."""
+        return self._absolute(directives.encode(unit_type, values))
+
     def _absolute(self, settings: Iterable[Setting]) -> list[Setting]:
-        """systemd 252 writes a share of the tasks a tenth too small into its files, so a number is sent."""
+        """A share of the tasks as a number: systemd 252 writes it ten times too small into its files."""
         made = []
         for one in settings:
             if one.property == "TasksMaxScale":
@@ -337,7 +341,7 @@ class Units:
         results: dict[str, Failed] = {}
         jobs: dict[str, Job] = {}
         for name in sorted(slices, key=lambda one: one.count("-")):
-            made = self._absolute(directives.encode("slice", slices[name]))
+            made = self.encoded("slice", slices[name])
             try:
                 if name in jobs or self.state(name) is None:
                     jobs[name] = self.systemd.start_transient(name, made)
@@ -431,14 +435,16 @@ class Start:
         """Whether it shall go on running, so that its ending at once is a failure."""
         return self.name.endswith(".service") and not self.parts and self.values.get("Type") != "oneshot"
 
-    def arguments(self, adapt: Any) -> tuple[str, list[Setting], list[tuple[str, list[Setting]]]]:
+    def arguments(
+        self, encoded: Callable[[str, Mapping[str, Value]], list[Setting]]
+    ) -> tuple[str, list[Setting], list[tuple[str, list[Setting]]]]:
         """What StartTransientUnit takes."""
-        own = adapt(directives.encode(self.name.rpartition(".")[2], self.values))
+        own = encoded(self.name.rpartition(".")[2], self.values)
         if not self.parts:
             return self.name, own, []
         stem = self.name.rpartition(".")[0]
-        encoded = [(f"{stem}.{suffix}", adapt(directives.encode(suffix, more))) for suffix, more in self.parts.items()]
-        (main, settings), *rest = encoded
+        made = [(f"{stem}.{suffix}", encoded(suffix, more)) for suffix, more in self.parts.items()]
+        (main, settings), *rest = made
         return main, settings, [(self.name, own), *rest]
 
 

@@ -8,6 +8,7 @@ one state file, and nothing of them outlives the sandbox, however it ends. Needs
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import itertools
 import json
@@ -379,6 +380,7 @@ def _serve(
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
+        gc.freeze()  # the collector must not close, for an object of the caller's, a descriptor of ours
         guardian.close_all_but({far.fileno(), words, owner, init})
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)

@@ -8,6 +8,7 @@ the two is left removes the cgroup and the state file. Both killed at once, the 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import select
@@ -73,6 +74,7 @@ def _settle(name: str, keep: set[int]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    gc.freeze()  # the collector must not close, for an object of the starter's, a descriptor of ours
     close_all_but(keep)
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -223,7 +225,7 @@ class _Guardian:
                     poll.unregister(self.owner)
             if self.init_fd in events and deadline is not None:
                 raise HostError("systemd ended while the sandbox was booting", detail=self._last_words())
-            if not events and deadline is not None:
+            if deadline is not None and time.monotonic() > deadline:
                 raise HostError(
                     f"the sandbox did not boot within {_BOOT_TIMEOUT:.0f} seconds", detail=self._last_words()
                 )

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pydantic import AliasChoices
+
 from provisioner.model import Expect
 from provisioner.report.reference import FieldEntry, entry_of, schema_of
 
 if TYPE_CHECKING:
-    from provisioner.model import Kind
+    from provisioner.model import Kind, Resource
 
 __all__ = ["task_schema"]
 
@@ -23,16 +25,17 @@ _TEMPLATE = {"type": "string", "pattern": r"\{[\{%]"}
 def task_schema(kinds: Mapping[str, Kind[Any]]) -> dict[str, Any]:
     """The JSON Schema of a role's task file, for editors and linters."""
     defs: dict[str, Any] = {"template": _TEMPLATE}
-    properties: dict[str, Any] = dict(_KEYWORDS)
+    properties: dict[str, Any] = {**_KEYWORDS, **_ACTIONS}
     for name, kind in kinds.items():
         entry = entry_of(kind)
-        properties[name] = _kind_schema(name, schema_of(kind.resource), defs)
+        properties[name] = _kind_schema(name, _with_aliases(kind.resource), defs)
         properties[name]["description"] = entry.summary
         if entry.directives:
             properties[name]["properties"] |= {one.name: _directive(one) for one in entry.directives}
             properties[name]["additionalProperties"] = False
-    properties["expect"] = _kind_schema("expect", schema_of(Expect), defs)
-    one_of = [*kinds, "expect", "block", "include_tasks", "import_tasks", "include_role", "import_role"]
+        properties[name] = _whole_or_template(properties[name])
+    properties["expect"] = _whole_or_template(_kind_schema("expect", schema_of(Expect), defs))
+    one_of = [*kinds, "expect", *_ACTIONS]
     defs["task"] = {
         "type": "object",
         "properties": properties,
@@ -57,11 +60,12 @@ _ROLE = {
     "required": ["name"],
 }
 _CONDITION = {"anyOf": [_TEXT, {"type": "boolean"}]}
+_WHEN = {"anyOf": [_TEXT, {"type": "boolean"}, {"type": "array", "items": _CONDITION}]}
 
 #: What a task may say beside the kind that it declares.
 _KEYWORDS: Mapping[str, Any] = {
     "name": {"type": "string", "description": "what the task is for; shown in plans"},
-    "when": {"anyOf": [*_CONDITION["anyOf"], {"type": "array", "items": _CONDITION}]},
+    "when": _WHEN,
     "loop": {"description": "the list (or a template that gives it) that the task is repeated for"},
     "loop_control": {
         "type": "object",
@@ -69,6 +73,17 @@ _KEYWORDS: Mapping[str, Any] = {
     },
     "vars": {"type": "object", "description": "variables of this task alone"},
     "tags": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
+}
+
+#: What a task may be but the declaration of a resource or of reachability.
+_ACTIONS: Mapping[str, Any] = {
+    "assert": {
+        "type": "object",
+        "description": "what must be so before anything is touched",
+        "properties": {"that": _WHEN, "fail_msg": _TEXT, "msg": _TEXT},
+        "required": ["that"],
+    },
+    "fail": {"type": ["object", "null"], "properties": {"msg": _TEXT}},
     "block": {"$ref": "#/$defs/tasks"},
     "include_tasks": _FILE,
     "import_tasks": _FILE,
@@ -82,6 +97,29 @@ def _directive(entry: FieldEntry) -> dict[str, Any]:
         "description": f"{entry.doc}; {entry.type}",
         "type": ["string", "number", "boolean", "array", "object"],
     }
+
+
+def _with_aliases(resource: type[Resource]) -> dict[str, Any]:
+    """The schema of a spec, with every word that a task may use for a field."""
+    schema = schema_of(resource)
+    required = set(schema.get("required", ()))
+    for name, info in resource.model_fields.items():
+        alias = info.validation_alias
+        choices = [str(one) for one in alias.choices] if isinstance(alias, AliasChoices) else []
+        for other in choices[1:]:
+            schema["properties"][other] = schema["properties"][choices[0]]
+        if choices:
+            required.discard(choices[0])
+        if name == "name" and not info.is_required():
+            required = set()  # it is named by another field, and may be written under either name
+    schema["required"] = sorted(required)
+    return schema
+
+
+def _whole_or_template(schema: dict[str, Any]) -> dict[str, Any]:
+    """All the fields of a task may be one template."""
+    description = schema.pop("description", "")
+    return {"description": description, "anyOf": [schema, {"$ref": "#/$defs/template"}]}
 
 
 def _kind_schema(prefix: str, schema: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
@@ -104,6 +142,8 @@ def _templated(schema: Mapping[str, Any], prefix: str) -> dict[str, Any]:
             made[key] = [_templated(one, prefix) for one in value]
         elif key == "$ref":
             made[key] = f"#/$defs/{prefix}.{value.rsplit('/', 1)[-1]}"
+        elif key == "type" and value == "string":
+            made[key] = ["string", "number"]  # numbers are taken as they are written
         elif key != "effect":
             made[key] = value
     return made

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from provisioner.host import messages as m
-from provisioner.network import InterfaceRoute, place_name
+from provisioner.network import InterfaceRoute, RouteFields, place_name
 
 if TYPE_CHECKING:
     from provisioner.host.netlink import Network, Refusal
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Shaping", "State", "bare", "create_links", "delete_links", "read_state", "shape"]
 
-#: Who made a route, where that makes it somebody's wish and not the kernel's or a daemon's own.
-_WISHED = (m.PROTO_STATIC, m.PROTO_BOOT)
+#: Routes of every maker but the kernel itself.
+_ANY = 0
 
 
 class Failure(NamedTuple):
@@ -73,32 +73,35 @@ def read_state(
     interface, and a route that some person made, are only reported where one of these names them.
     ``others`` tells of a route whether another resource declares it.
     """
-    addresses = tuple(_addresses(network.addresses(netns).get(link.ifindex, ()), declared))
-    routes = tuple(_routes(network.routes_through(netns).get(link.ifindex, ()), declared, others))
+    addresses = tuple(_addresses(network, netns, link.ifindex, declared))
+    routes = tuple(_routes(network, netns, link.ifindex, declared, others))
     master = network.link_names(netns).get(link.master, "") if link.master else ""
     return State(link.mtu, link.mac or None, master, addresses, routes, link.up)
 
 
-def _addresses(found: Iterable[m.AddressEntry], declared: Sequence[Interface]) -> Iterable[str]:
-    for entry in found:
-        if not entry.permanent:
-            continue
-        if entry.cidr.startswith("fe80:") and not any(entry.cidr in (one.addresses or ()) for one in declared):
-            continue
-        yield entry.cidr
+def _addresses(network: Network, netns: str | None, index: int, declared: Sequence[Interface]) -> Iterable[str]:
+    named = {text for one in declared for text in one.addresses or () if text.startswith("fe80:")}
+    for entry in network.addresses(netns, index, link_local=bool(named)):
+        if entry.permanent and (not entry.cidr.startswith("fe80:") or entry.cidr in named):
+            yield entry.cidr
 
 
 def _routes(
-    found: Iterable[m.RouteEntry], declared: Sequence[Interface], others: Callable[[Any], bool]
+    network: Network,
+    netns: str | None,
+    index: int,
+    declared: Sequence[Interface],
+    others: Callable[[RouteFields], bool],
 ) -> Iterable[InterfaceRoute]:
-    for entry in found:
-        if entry.kind != "unicast" or entry.protocol not in _WISHED:
-            continue
+    static = [entry for entry in network.routes_through(netns).get(index, ()) if entry.kind == "unicast"]
+    wanted = {_identity(route) for one in declared for route in one.routes or ()}
+    if wanted - {entry.identity for entry in static}:
+        # A route that a person made is as good as ours, where it is one that is declared.
+        wished = network.wished_routes(netns, wanted)
+        by_hand = [entry for identity in wanted for entry in wished.get(identity, ()) if entry not in static]
+        static += [entry for entry in by_hand if entry.ifindex == index and entry.kind == "unicast"]
+    for entry in static:
         route = interface_route(entry)
-        if entry.protocol == m.PROTO_BOOT and not any(
-            (one.table, one.family, one.to, one.metric) == entry.identity for d in declared for one in d.routes or ()
-        ):
-            continue
         if not others(route):
             yield route
 
@@ -138,6 +141,8 @@ def _creation_failure(network: Network, called: str, refusal: Refusal) -> Failur
     text = f"cannot make {called}: {refusal}"
     if refusal.code == errno.EEXIST:
         text += " (an interface of that name is there already)"
+    elif refusal.code == errno.EOPNOTSUPP:
+        text += " (the running kernel was built without it, or has no module of it)"
     return Failure(text, refusal.code)
 
 
@@ -233,7 +238,7 @@ def _shape_in(network: Network, netns: str | None, changes: Sequence[Shaping]) -
             change.failure = Failure(f"cannot change {change.called}: there is no namespace {netns}", errno.ENOENT)
         return
     losing = any(change.loses for change in changes)
-    routes_before = network.routes(netns) if losing else []
+    routes_before = network.routes(netns, _ANY) if losing else []
     links = network.links(netns)
     work: list[tuple[Shaping, _Message]] = []
     for change in changes:
@@ -371,14 +376,14 @@ def _give_back(
 
 def _missing_addresses(network: Network, change: Shaping, index: int) -> list[_Message]:
     wanted = change.after.addresses if change.after.addresses is not None else change.before.addresses or ()
-    present = {entry.cidr for entry in network.addresses(change.netns).get(index, ())}
+    present = {entry.cidr for entry in network.addresses(change.netns, index)}
     return [_add_address(index, cidr, change.called, (errno.EEXIST,)) for cidr in wanted if cidr not in present]
 
 
 def _give_back_routes(
     network: Network, netns: str | None, changes: Sequence[Shaping], routes_before: Sequence[m.RouteEntry]
 ) -> None:
-    present = {entry.identity for entry in network.routes(netns)}
+    present = {entry.identity for entry in network.routes(netns, _ANY)}
     links = network.links(netns)
     declared: set[Any] = set()
     dropped: set[Any] = set()

@@ -106,15 +106,18 @@ def message(kind: int, flags: int, body: bytes) -> bytes:
     return _HEADER.pack(16 + len(body), kind, flags, 0, 0) + body
 
 
-def dump_request(kind: int, family: int = AF_UNSPEC) -> bytes:
-    """Asks for everything of one kind, as strict checking wants it: with that kind's whole header."""
+def dump_request(kind: int, family: int = AF_UNSPEC, protocol: int = 0) -> bytes:
+    """Asks for everything of one kind, as strict checking wants it: with that kind's whole header.
+
+    Of routes, for those alone that were made by one ``protocol``, where one is given.
+    """
     if kind == GETLINK:
         # Statistics are two thirds of a link's message, and nobody here reads them.
         body = _LINK.pack(family, 0, 0, 0, 0) + number_attribute(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
     elif kind == GETADDR:
         body = _ADDRESS.pack(family, 0, 0, 0, 0)
     else:
-        body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+        body = _ROUTE.pack(family, 0, 0, 0, 0, protocol, 0, 0, 0)
     return message(kind, REQUEST | DUMP, body)
 
 
@@ -373,9 +376,15 @@ _LINK_WANTED = frozenset(
 )
 
 
+#: How the attributes of every namespace's own interface begin: its name comes first.
+_LOOPBACK_NAME = text_attribute(IFLA_IFNAME, "lo")
+
+
 def parse_link(data: bytes) -> Link:
     """An interface from the body of its message."""
     _, _, index, flags, _ = _LINK.unpack_from(data)
+    if data.startswith(_LOOPBACK_NAME, 16):  # there are as many as namespaces, and only their flags matter
+        return Link(index, "lo", flags, 65536, "00:00:00:00:00:00", 0, 0, None, 0, "", b"")
     found = attributes(data, 16, _LINK_WANTED)
     kind, details = "", b""
     info = found.get(IFLA_LINKINFO)
@@ -410,10 +419,15 @@ class AddressEntry(NamedTuple):
     ifindex: int
     cidr: str
     permanent: bool
-    data: bytes
 
 
 _ADDRESS_WANTED = frozenset({IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS})
+
+
+def address_owner(data: bytes) -> tuple[int, bool]:
+    """The interface's index of an address, and whether it is link-local IPv6: enough to tell whether to parse it."""
+    family, _, _, scope, index = _ADDRESS.unpack_from(data)
+    return index, family == AF_INET6 and scope == RT_SCOPE["link"]
 
 
 def parse_address(data: bytes) -> AddressEntry:
@@ -422,7 +436,7 @@ def parse_address(data: bytes) -> AddressEntry:
     if IFA_FLAGS in found:
         flags = _U32.unpack(found[IFA_FLAGS])[0]
     packed = found.get(IFA_LOCAL) or found[IFA_ADDRESS]
-    return AddressEntry(index, f"{socket.inet_ntop(family, packed)}/{length}", bool(flags & IFA_F_PERMANENT), data)
+    return AddressEntry(index, f"{socket.inet_ntop(family, packed)}/{length}", bool(flags & IFA_F_PERMANENT))
 
 
 class RouteEntry(NamedTuple):
@@ -454,11 +468,6 @@ class RouteEntry(NamedTuple):
 _ROUTE_WANTED = frozenset(
     {RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_MULTIPATH, RTA_TABLE, RTA_VIA}
 )
-
-
-def route_origin(data: bytes) -> tuple[int, int]:
-    """A route's family and who made it: enough to tell whether to parse the rest."""
-    return data[0], data[5]
 
 
 def parse_route(data: bytes) -> RouteEntry:

@@ -23,6 +23,9 @@ __all__ = ["Network", "Refusal", "Socket"]
 
 T = TypeVar("T")
 
+#: What tells a route of a namespace from others: its table, family, destination and metric.
+Identity = tuple[int | str | None, str, str, int | None]
+
 _SOL_NETLINK = 270
 _CAP_ACK, _EXT_ACK, _STRICT_CHECK = 10, 11, 12
 _SO_NETNS_COOKIE = 71
@@ -96,10 +99,10 @@ class Socket:
                 answers[index] = (Refusal(code, words) if code else None, b"")
         return [answers[index] for index in range(len(requests))]
 
-    def dump(self, kind: int, family: int = m.AF_UNSPEC) -> list[bytes]:
+    def dump(self, kind: int, family: int = m.AF_UNSPEC, protocol: int = 0) -> list[bytes]:
         """The bodies of all messages of one kind; read again when the kernel's table changed under way."""
         for _ in range(10):
-            found, consistent = self._dump_once(m.dump_request(kind, family))
+            found, consistent = self._dump_once(m.dump_request(kind, family, protocol))
             if consistent:
                 break
         return found
@@ -300,32 +303,49 @@ class Network:
         names: dict[int, str] = read["names"]
         return names
 
-    def addresses(self, netns: str | None) -> dict[int, list[m.AddressEntry]]:
-        """The addresses of a namespace by interface's index, in the kernel's order. Read once."""
+    def addresses(self, netns: str | None, index: int, link_local: bool = True) -> list[m.AddressEntry]:
+        """The addresses of an interface, in the kernel's order, with or without IPv6's link-local ones.
+
+        All of a namespace are read once, and parsed when they are asked for.
+        """
         read = self._require(netns).read
         if "addresses" not in read:
-            by_index: dict[int, list[m.AddressEntry]] = {}
+            by_index: dict[int, list[tuple[bool, bytes]]] = {}
             for body in self.open(netns).dump(m.GETADDR):
-                entry = m.parse_address(body)
-                by_index.setdefault(entry.ifindex, []).append(entry)
+                owner, local = m.address_owner(body)
+                by_index.setdefault(owner, []).append((local, body))
             read["addresses"] = by_index
-        addresses: dict[int, list[m.AddressEntry]] = read["addresses"]
-        return addresses
+        found: list[tuple[bool, bytes]] = read["addresses"].get(index, [])
+        return [m.parse_address(body) for local, body in found if link_local or not local]
 
-    def routes(self, netns: str | None) -> list[m.RouteEntry]:
-        """The routes of all tables, but for those that the kernel made. Read once."""
+    def routes(self, netns: str | None, protocol: int = m.PROTO_STATIC) -> list[m.RouteEntry]:
+        """The routes of all tables that one ``protocol`` made (0: any but the kernel itself). Read once."""
         read = self._require(netns).read
-        if "routes" not in read:
-            read["routes"] = [
+        key = f"routes {protocol}"
+        if key not in read:
+            read[key] = [
                 m.parse_route(body)
-                for body in self.open(netns).dump(m.GETROUTE)
+                for body in self.open(netns).dump(m.GETROUTE, protocol=protocol)
                 if body[0] in (m.AF_INET, m.AF_INET6) and body[5] > m.PROTO_KERNEL
             ]
-        routes: list[m.RouteEntry] = read["routes"]
+        routes: list[m.RouteEntry] = read[key]
         return routes
 
+    def wished_routes(self, netns: str | None, declared: Iterable[Identity]) -> dict[Identity, list[m.RouteEntry]]:
+        """Static routes by what tells them apart; those made by hand too, where a declared one is else missing."""
+        read = self._require(netns).read
+        if "wished" not in read:
+            read["wished"] = _by_identity(self.routes(netns))
+        wished: dict[Identity, list[m.RouteEntry]] = read["wished"]
+        if all(identity in wished for identity in declared):
+            return wished
+        if "wished or boot" not in read:
+            read["wished or boot"] = _by_identity([*self.routes(netns), *self.routes(netns, m.PROTO_BOOT)])
+        either: dict[Identity, list[m.RouteEntry]] = read["wished or boot"]
+        return either
+
     def routes_through(self, netns: str | None) -> dict[int, list[m.RouteEntry]]:
-        """The same routes by the interface that they lead through."""
+        """Static routes by the interface that they lead through."""
         read = self._require(netns).read
         if "routes_through" not in read:
             by_index: dict[int, list[m.RouteEntry]] = {}
@@ -335,17 +355,6 @@ class Network:
             read["routes_through"] = by_index
         through: dict[int, list[m.RouteEntry]] = read["routes_through"]
         return through
-
-    def routes_to(self, netns: str | None) -> dict[tuple[int | str | None, str, str, int | None], list[m.RouteEntry]]:
-        """The same routes by table, family, destination and metric."""
-        by_identity: dict[tuple[int | str | None, str, str, int | None], list[m.RouteEntry]] = {}
-        read = self._require(netns).read
-        if "routes_to" not in read:
-            for route in self.routes(netns):
-                by_identity.setdefault(route.identity, []).append(route)
-            read["routes_to"] = by_identity
-        to: dict[tuple[int | str | None, str, str, int | None], list[m.RouteEntry]] = read["routes_to"]
-        return to
 
     def rules(self, netns: str | None) -> list[m.RuleEntry]:
         """The policy routing rules of both families. Read once."""
@@ -370,7 +379,6 @@ class Network:
 
     def interfaces(self, netns: str | None = None) -> dict[str, dict[str, Any]]:
         """The interfaces of a namespace as facts: index, MAC address, MTU, addresses and whether each is up."""
-        addresses = self.addresses(netns)
         return {
             name: {
                 "index": link.ifindex,
@@ -378,7 +386,7 @@ class Network:
                 "macaddress": link.mac or None,
                 "mtu": link.mtu,
                 "up": link.up,
-                "addresses": [entry.cidr for entry in addresses.get(link.ifindex, ())],
+                "addresses": [entry.cidr for entry in self.addresses(netns, link.ifindex)],
             }
             for name, link in self.links(netns).items()
         }
@@ -456,6 +464,13 @@ class Network:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         limit = 1 << 20 if hard == resource.RLIM_INFINITY else hard
         return max(limit - 256, 64)
+
+
+def _by_identity(routes: Iterable[m.RouteEntry]) -> dict[Identity, list[m.RouteEntry]]:
+    found: dict[Identity, list[m.RouteEntry]] = {}
+    for route in routes:
+        found.setdefault(route.identity, []).append(route)
+    return found
 
 
 _READ = os.O_RDONLY | os.O_CLOEXEC

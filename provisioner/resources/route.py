@@ -197,18 +197,13 @@ class RouteDriver(Driver[Route]):
 
 def _find(network: Network, netns: str | None, specs: Sequence[Route]) -> RouteEntry | None:
     """The route of a namespace that specs speak of: the nearest, where there are several."""
-    from provisioner.host.messages import PROTO_BOOT, PROTO_STATIC
-
     if not specs or not network.exists(netns):
         return None
-    routes = network.routes_to(netns)
+    identities = [(one.table, str(one.family), one.to, one.metric) for one in specs]
+    routes = network.wished_routes(netns, identities)
     names = network.link_names(netns)
-    for one in specs:
-        same = [
-            entry
-            for entry in routes.get((one.table, str(one.family), one.to, one.metric), ())
-            if entry.protocol in (PROTO_STATIC, PROTO_BOOT)
-        ]
+    for one, identity in zip(specs, identities, strict=True):
+        same = routes.get(identity)
         if same:
             return max(same, key=lambda e: (e.via == one.via) + (one.dev in (None, names.get(e.ifindex or 0))))
     return None

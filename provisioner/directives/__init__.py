@@ -152,7 +152,7 @@ def canonical(unit_type: str, name: str, value: Any) -> Value:
     texts = assignments(value, many=syntax.many)
     if isinstance(value, Mapping) and name == "LogExtraFields":
         texts = [f"{key}={_plain(one)}" for key, one in value.items()]
-    if not syntax.many and len(texts) != 1:
+    if not (syntax.many or syntax.several) and len(texts) != 1:
         raise BadValue("it takes one value, not a list", syntax.expects)
     return syntax.canonical(texts)
 

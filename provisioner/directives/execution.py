@@ -405,6 +405,7 @@ class InputData(Scalar):
     """What a service reads from its standard input, in base64."""
 
     expects = "base64"
+    several = True
 
     def canonical(self, texts: Sequence[str]) -> str:
         data = b""
@@ -507,6 +508,7 @@ class Capabilities(Scalar):
     """Capabilities: ``CAP_A CAP_B``, or all but some: ``~CAP_A``."""
 
     expects = "names such as CAP_NET_BIND_SERVICE, or ~ and names"
+    several = True
 
     def __init__(self, *, full: bool) -> None:
         #: What a unit starts from: all of them (a bounding set), or none.
@@ -606,6 +608,7 @@ class Namespaces(Scalar):
     """Which namespaces may be made: ``no`` restriction, ``yes`` for none at all, or names, or ``~`` and names."""
 
     expects = f"yes, no, or some of {', '.join(_NAMESPACES)}"
+    several = True
     unset = "no"
 
     def canonical(self, texts: Sequence[str]) -> str:

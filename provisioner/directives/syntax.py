@@ -54,6 +54,8 @@ class Syntax:
     """What all syntaxes share. ``many`` says that a value is a list."""
 
     many = False
+    #: Whether the directive may be written several times, though its value is one text.
+    several = False
     #: What a right value looks like, for hints and ``nsprov explain``.
     expects = "a value"
     #: The value of a unit that does not set the directive, where systemd has no better name for it.

@@ -284,7 +284,8 @@ def _table(value: Any) -> Any:
     return value
 
 
-Table = Annotated[int | Literal["local", "default"], BeforeValidator(_table)]
+#: None is the main table.
+Table = Annotated[int | Literal["local", "default"] | None, BeforeValidator(_table)]
 
 
 def table_number(table: int | str | None) -> int:
@@ -304,7 +305,7 @@ class RouteFields(BaseModel):
     )
     via: IpAddress | None = spec(doc="the gateway; left out where the network is on the link itself")
     metric: int | None = spec(doc="the lower it is, the more it is preferred", ge=0, le=0xFFFFFFFF)
-    table: Table | None = spec(doc="the routing table: a number, or main, local, default", examples=[100])
+    table: Table = spec(doc="the routing table: a number, or main, local, default", examples=[100])
     src: IpAddress | None = spec(doc="the source address that packets get which have none yet")
     scope: Literal["global", "link", "host"] | None = spec(
         doc="how far the destination is; global with a gateway, link without"

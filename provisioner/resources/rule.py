@@ -98,7 +98,7 @@ class Rule(Resource):
     action: Literal["lookup", "blackhole", "unreachable", "prohibit"] = spec(
         "lookup", doc="look the route up in a table, or drop, or answer that there is no way"
     )
-    table: Table | None = spec(doc="the table to look it up in; main where left out", examples=[100])
+    table: Table = spec(doc="the table to look it up in; main where left out", examples=[100])
     suppress_prefixlength: int | None = spec(
         doc="take no route of the table whose prefix is this long or shorter", ge=0, le=128
     )

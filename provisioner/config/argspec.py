@@ -123,13 +123,59 @@ def read_argument_specs(raw: Any, problems: Problems) -> dict[str, EntryPoint]:
             continue
         _unknown_keys(entry, _ENTRY_KEYS, f"the entry point '{name}'", problems)
         made[name] = EntryPoint(
-            name, _options(entry.get("options"), entry.at("options"), problems), _rules(entry), raw.key_at(name)
+            name,
+            _options(entry.get("options"), entry.at("options"), problems),
+            _rules(entry, problems),
+            raw.key_at(name),
         )
     return made
 
 
-def _rules(raw: Map) -> dict[str, Any]:
-    return {key: raw[key] for key in _RULES if raw.get(key)}
+def _rules(raw: Map, problems: Problems) -> dict[str, Any]:
+    """The rules that bind several options together, in one shape."""
+    made: dict[str, Any] = {}
+    for key in _RULES:
+        given = raw.get(key)
+        if given is None or given == []:
+            continue
+        shaped = _required_by(given) if key == "required_by" else _groups(key, given)
+        if shaped is None:
+            problems.add(f"{key} has another shape", raw.at(key), hint=f"for example: {key}: {_SHAPES[key]}")
+        else:
+            made[key] = shaped
+    return made
+
+
+_SHAPES = {
+    "mutually_exclusive": "[[name, other]]",
+    "required_together": "[[name, other]]",
+    "required_one_of": "[[name, other]]",
+    "required_if": "[[name, value, [other]]]",
+    "required_by": "{name: [other]}",
+}
+
+
+def _words_of(given: Any) -> list[str] | None:
+    return list(given) if isinstance(given, list) and all(isinstance(one, str) for one in given) else None
+
+
+def _groups(key: str, given: Any) -> list[Any] | None:
+    if not isinstance(given, list):
+        return None
+    rows = given if all(isinstance(row, list) for row in given) else [given]
+    if key != "required_if":
+        return rows if all(_words_of(row) for row in rows) else None
+    for row in rows:
+        if len(row) not in (3, 4) or not isinstance(row[0], str) or not _words_of(row[2]):
+            return None
+    return rows
+
+
+def _required_by(given: Any) -> dict[str, list[str]] | None:
+    if not isinstance(given, dict):
+        return None
+    made = {name: [needed] if isinstance(needed, str) else _words_of(needed) for name, needed in given.items()}
+    return {name: needed for name, needed in made.items() if needed} if all(made.values()) else None
 
 
 def _unknown_keys(raw: Map, known: frozenset[str], what: str, problems: Problems) -> None:
@@ -158,7 +204,7 @@ def _options(raw: Any, where: Source | None, problems: Problems) -> dict[str, Op
 def _option(name: str, raw: Map, where: Source | None, problems: Problems) -> Option:
     _unknown_keys(raw, _OPTION_KEYS, f"the option '{name}'", problems)
     for key in ("type", "elements"):
-        if key in raw and raw[key] not in _TYPES:
+        if key in raw and not (isinstance(raw[key], str) and raw[key] in _TYPES):
             problems.add(f"'{raw[key]}' is not a type of an option", raw.at(key), hint=did_you_mean(raw[key], _TYPES))
     required = raw.get("required", False)
     if not isinstance(required, bool):
@@ -173,8 +219,8 @@ def _option(name: str, raw: Map, where: Source | None, problems: Problems) -> Op
     if not isinstance(aliases, list):
         problems.add("aliases must be a list", raw.at("aliases"))
         aliases = []
-    elements = raw.get("elements")
-    kind = raw.get("type", "str")
+    elements = str(raw.get("elements"))
+    kind = str(raw.get("type", "str"))
     return Option(
         name=name,
         type=kind if kind in _TYPES else "raw",
@@ -185,7 +231,7 @@ def _option(name: str, raw: Map, where: Source | None, problems: Problems) -> Op
         options=_options(raw["options"], raw.at("options"), problems) if raw.get("options") is not None else None,
         aliases=tuple(map(str, aliases)),
         secret=raw.get("no_log") is True,
-        rules=_rules(raw),
+        rules=_rules(raw, problems),
         source=where,
     )
 
@@ -316,7 +362,9 @@ def check(
 ) -> None:
     """Check values against their options. ``locate`` says where the value at a path was written."""
     for option in options.values():
-        name = next((one for one in (option.name, *option.aliases) if one in given), None)
+        name: str | None = option.name
+        if name not in given:
+            name = next((one for one in option.aliases if one in given), None)
         if name is not None and given[name] is UNKNOWN:
             continue
         if name is None:
@@ -325,7 +373,8 @@ def check(
                 problems.add(f"{owner} needs '{_dotted((*path, option.name))}'", where, hint=hint)
             continue
         check_value(given[name], option, problems, locate=locate, path=(*path, name))
-    _check_rules(given, options, rules, problems, owner, where, path)
+    if rules:
+        _check_rules(given, options, rules, problems, owner, where, path)
 
 
 def check_value(
@@ -431,8 +480,7 @@ def _check_rules(
         return any(given.get(one) is not None for one in names)
 
     def groups(key: str) -> list[list[Any]]:
-        raw = rules.get(key) or []
-        return [raw] if raw and not isinstance(raw[0], list) else list(raw)
+        return list(rules.get(key, ()))
 
     for names in groups("mutually_exclusive"):
         found = [str(name) for name in names if there(name)]
@@ -454,8 +502,7 @@ def _check_rules(
             if absent and (not any_of or len(absent) == len(needed)):
                 what = "one of " + ", ".join(absent) if any_of else ", ".join(absent)
                 problems.add(f"{owner} needs {what}, as '{_dotted((*path, name))}' is {wanted}", where)
-    for name, needed in (rules.get("required_by") or {}).items():
-        wanted = needed if isinstance(needed, list) else [needed]
+    for name, wanted in rules.get("required_by", {}).items():
         absent = [str(one) for one in wanted if not there(one)]
         if there(name) and absent:
             problems.add(f"{owner} needs {', '.join(absent)}, as '{name}' is given", where)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
 
 from provisioner.config import filters, lookups
 from provisioner.config.argspec import UNKNOWN
@@ -93,9 +94,11 @@ class _Context:
     templates: Templates
     frame: Frame
     source: Source | None
+    raw: Map
 
     def find_file(self, name: str, folder: Literal["files", "templates"]) -> Path:
-        return find_file(name, folder, self.frame.place, source_of(name) or self.source)
+        named = next((self.raw.at(key) for key, given in self.raw.items() if given == name), None)
+        return find_file(name, folder, self.frame.place, named or self.source)
 
     def read_file(self, name: str) -> str:
         return read_text(self.find_file(name, "files"))
@@ -168,17 +171,18 @@ class _Build:
     tests: dict[str, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        from provisioner.resources import kinds
-
-        self.templates = make_templates()
-        self.roles = Roles(self.search)
-        self.files = TaskFiles(self.templates, kinds())
+        library = _library(self.inventory, self.search)
+        self.templates = library.templates
+        self.roles = library.roles
+        self.files = library.files
         self.project = tuple(
             dict.fromkeys([*project_folders(self.inventory.base_dirs), *(Path(one).parent for one in self.search)])
         )
         self._frames: dict[Any, Frame] = {}
         self._applied: dict[Any, list[frozenset[str]]] = {}
         self._checked: set[int] = set()
+        self._fitting: dict[tuple[int, str], Any] = {}
+        self._named: dict[tuple[int, int], Map] = {}
         self._looked: dict[tuple[str, int, str], Path | None] = {}
         self._hostvars = _HostVars(self)
 
@@ -349,6 +353,9 @@ class _Build:
                 if isinstance(value, Missing):
                     self.problems.extend(value.problem)
                     value = UNKNOWN
+                # A value of the host or the role is one and the same for every use, and is checked once.
+                elif not spec.rules and self._fitting.get((id(option), name), values) is value:
+                    value = UNKNOWN
                 values[name] = value
         check_options(
             values,
@@ -359,7 +366,14 @@ class _Build:
             where=where,
             locate=lambda path: self._locate(frame, path) or where,
         )
-        if given:
+        if len(self.problems.found) == before:
+            for option in spec.options.values():
+                for name in (option.name, *option.aliases):
+                    value = values.get(name, UNKNOWN)
+                    if value is not UNKNOWN:
+                        self._fitting[id(option), name] = value
+        if given and (id(spec), id(given)) not in self._named:
+            self._named[id(spec), id(given)] = given
             known = self._known_names(use.chain) | spec.names()
             for name in given:
                 if name not in known:
@@ -552,7 +566,10 @@ class _Build:
             yield Frame(made, frame, sealed=sealed)
 
     def _holds(self, when: tuple[Condition, ...], frame: Frame) -> bool:
-        return all(condition.holds(frame) for condition in when)
+        for condition in when:  # noqa: SIM110 - a generator would cost more than most conditions
+            if not condition.holds(frame):
+                return False
+        return True
 
     def _is_false(self, when: tuple[Condition, ...], frame: Frame) -> bool:
         for condition in when:
@@ -584,13 +601,19 @@ class _Build:
             return
         if task.vars:
             frame = Frame(self._without_fixed(task.vars, frame), frame)
+        if task.loop is None:
+            self._round(task, use, tags, frame)
+            return
         for one in self._rounds(task.loop, frame, task.when):
-            try:
-                if task.when and not self._holds(task.when, one):
-                    continue
-                self._do(task, does, use, tags, one)
-            except ConfigError as error:
-                self.problems.extend(error)
+            self._round(task, use, tags, one)
+
+    def _round(self, task: Task, use: _Use, tags: frozenset[str], frame: Frame) -> None:
+        """Do what a task says, in one round of its loop."""
+        try:
+            if not task.when or self._holds(task.when, frame):
+                self._do(task, task.does, use, tags, frame)
+        except ConfigError as error:
+            self.problems.extend(error)
 
     def _do(self, task: Task, does: Any, use: _Use, tags: frozenset[str], frame: Frame) -> None:
         if isinstance(does, Declaration):
@@ -614,7 +637,7 @@ class _Build:
             return
         try:
             if does.prepared:
-                fields = kind.resource.prepare(fields, _Context(self.templates, frame, does.source))
+                fields = kind.resource.prepare(fields, _Context(self.templates, frame, does.source, does.raw))
             resource = kind.resource.model_validate(fields)
         except ValueError as error:
             self.problems.extend(problems_of(error, kind.name, kind.resource, does.raw, does.source, frame))
@@ -700,6 +723,29 @@ class _Build:
         tasks_from = str(does.tasks_from(frame)) if does.tasks_from else "main"
         inherited = tags if does.static else tags - frozenset(task.tags) | frozenset(does.tags)
         self._use_role(role, use.chain, scope, task.vars, (), inherited, does.source, tasks_from, depth=use.depth + 1)
+
+
+@dataclass(slots=True)
+class _Library:
+    """What the builds of one inventory's hosts have in common: files that were read, templates that were compiled."""
+
+    templates: Templates
+    roles: Roles
+    files: TaskFiles
+
+
+_libraries: WeakKeyDictionary[Inventory, dict[tuple[Path, ...], _Library]] = WeakKeyDictionary()
+
+
+def _library(inventory: Inventory, search: Sequence[Path]) -> _Library:
+    from provisioner.resources import kinds
+
+    of_inventory = _libraries.setdefault(inventory, {})
+    made = of_inventory.get(tuple(search))
+    if made is None:
+        templates = make_templates()
+        made = of_inventory[tuple(search)] = _Library(templates, Roles(search), TaskFiles(templates, kinds()))
+    return made
 
 
 def make_templates() -> Templates:

@@ -68,7 +68,8 @@ def problems_of(
     if isinstance(error, ConfigError):
         return list(error.problems)
     if not isinstance(error, ValidationError):
-        return [Problem(f"{kind}: {error}", source)]
+        hint = (getattr(error, "context", None) or {}).get("hint")
+        return [Problem(f"{kind}: {error}", source, hint or None)]
     made = []
     for one in error.errors(include_url=False):
         made.append(_problem(dict(one), kind, model, raw, source, frame))

@@ -74,7 +74,7 @@ _MODULES: dict[str, tuple[str, str]] = {
     "async_status": (_NO_RESULTS, "leave it out"),
     "blockinfile": ("a file is declared whole", "write the whole of it: file: or template:"),
     "command": (_COMMAND, "write a unit with Type=oneshot and ExecStart=COMMAND"),
-    "copy": ("a file is declared by its kind", "write: file: {name: /path, source: NAME} or content:"),
+    "copy": ("a file is declared by its kind", "write: file: {name: /path, src: NAME}, or content:"),
     "cron": ("timers are units", "write: unit: {name: job.timer, OnCalendar: daily}"),
     "debug": ("nothing is printed while a plan is made", "look at 'nsprov show', or write assert:"),
     "dnf": (_PACKAGES, "install it in the image, or by your package tool before"),

@@ -54,7 +54,15 @@ class FrameContext(Context):
         globals: Any = None,
         frame: Frame | None = None,
     ) -> None:
-        super().__init__(environment, parent, name, blocks, globals)
+        # What Context does, but for the parts that are the same for every template: this is made for each value.
+        self.parent = parent
+        self.vars: dict[str, Any] = {}
+        self.environment = environment
+        self.eval_ctx = environment.plain_eval_context if name is None else nodes.EvalContext(environment, name)
+        self.exported_vars: set[str] = set()
+        self.name = name
+        self.globals_keys = set(globals) if globals is not None else set()
+        self.blocks = {block: [render] for block, render in blocks.items()} if blocks else {}
         self.frame = frame
 
     def derived(self, locals: dict[str, Any] | None = None) -> Context:
@@ -152,6 +160,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             **options,
         )
         self.templates = templates
+        self.plain_eval_context = nodes.EvalContext(self)
         self.globals.pop("lipsum", None)
         self.filters["_counted"] = lambda items: _Counted(items, templates)
         self.filters["_joined"] = _joined

@@ -465,6 +465,8 @@ class Templates:
     def _meant(self, word: str, frame: Frame | None) -> str | None:
         if word in self.unavailable:
             return self.unavailable[word]
+        if word == "item":
+            return "there is no loop here: write loop: beside it, or the variable's own name"
         if word.startswith("ansible_"):
             return "facts of the host are under host.*: host.kernel, host.systemd, host.interfaces"
         names = frame.names() if frame else set()

@@ -222,13 +222,18 @@ class Evaluator:
 
     def lookup(self, frame: Frame, name: str) -> Any:
         """The value of a variable as seen from a frame; ``MISSING`` when no frame has it."""
-        level: Frame | None = frame
-        passed: list[Frame] = []
+        known = frame.known.get(name)
+        if known is not None:
+            if self._open:
+                self._note(name, known.names, known.depth)
+            return known.value
+        if name in frame.own:
+            return self._evaluate(name, frame, frame)
+        passed = [frame]
+        level = frame.parent
         while level is not None:
             known = level.known.get(name)
-            if known is not None and (
-                not passed or not known.names or all(known.names.isdisjoint(one.own) for one in passed)
-            ):
+            if known is not None and (not known.names or all(known.names.isdisjoint(one.own) for one in passed)):
                 if self._open:
                     self._note(name, known.names, known.depth)
                 return known.value

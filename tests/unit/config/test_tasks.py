@@ -46,8 +46,10 @@ def test_every_value_within_a_field_has_its_place(project: Project) -> None:
         ("- netns: {name: '{{ item }}{{ suffix }}'}\n  loop: [a]\n  vars: {suffix: '-{{ item }}'}", ["a-a"]),
         ("- netns: {name: '{{ item.key }}{{ item.value }}'}\n  loop: '{{ sizes | dict2items }}'", ["a1", "b2"]),
         (
-            "- netns: {name: '{{ ansible_loop.index }}{{ ansible_loop.last }}'}\n"
-            "  loop: [x, y]\n  loop_control: {extended: true}",
+            (
+                "- netns: {name: '{{ ansible_loop.index }}{{ ansible_loop.last }}'}\n"
+                "  loop: [x, y]\n  loop_control: {extended: true}"
+            ),
             ["1False", "2True"],
         ),
         ("- netns: {name: a}\n  when: false", []),

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from provisioner.config.inventory import Inventory
     from provisioner.config.templating import Condition
 
-__all__ = ["build_desired", "default_role_path"]
+__all__ = ["build_desired", "default_role_path", "host_value", "make_templates"]
 
 #: Task files and roles that include each other deeper than this do so without end.
 _MAX_DEPTH = 40
@@ -72,6 +72,18 @@ def build_desired(
     search = list(role_path) or default_role_path(inventory)
     build = _Build(inventory, host, facts, search, frozenset(tags), frozenset(skip_tags), extra_vars or {})
     return build.run()
+
+
+def host_value(
+    inventory: Inventory, host: str, name: str, default: Any = None, *, extra_vars: Mapping[str, Any] | None = None
+) -> Any:
+    """One variable of a host with its templates evaluated, as it is outside of any role.
+
+    For what must be known before roles are: ``ansible_host``, ``ansible_connection``, ``nsprov_project``.
+    Raises ConfigError where it cannot be worked out.
+    """
+    build = _Build(inventory, host, {}, (), frozenset(), frozenset(), extra_vars or {})
+    return build.value(name, default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +216,16 @@ class _Build:
             tuple(self.tests),
             partial=bool(self.skip_tags) or bool(self.tags - {"all"}),
         )
+
+    def value(self, name: str, default: Any) -> Any:
+        """A variable of the host, outside of any role."""
+        frame = self.base_frame(())
+        value = self.templates.evaluator.lookup(frame, name)
+        if value is MISSING:
+            return default
+        if isinstance(value, Missing):
+            raise ConfigError(value.problem or Problem(value.told, frame.written_at(name)))
+        return value
 
     def _entries(self, raw: Any, source: Source | None, base: Frame) -> list[tuple[Any, Source | None]]:
         """The entries of one ``nsprov_roles``, and where each was written."""
@@ -592,13 +614,17 @@ class _Build:
 
     def _tasks(self, tasks: Sequence[Task], use: _Use, tags: frozenset[str], frame: Frame) -> None:
         for task in tasks:
-            self._task(task, use, tags | frozenset(task.tags) if task.tags else tags, frame)
+            self._task(task, use, tags, frame)
 
-    def _task(self, task: Task, use: _Use, tags: frozenset[str], frame: Frame) -> None:
+    def _task(self, task: Task, use: _Use, inherited: frozenset[str], frame: Frame) -> None:
         does = task.does
-        static = isinstance(does, (Block, IncludeTasks, IncludeRole)) and getattr(does, "static", True)
+        tags = inherited.union(task.tags) if task.tags else inherited
+        holds_others = isinstance(does, (Block, IncludeTasks, IncludeRole))
+        static = holds_others and getattr(does, "static", True)
         if not static and not chosen(tags, self.tags, self.skip_tags):
             return
+        if holds_others and not static:
+            tags = inherited.union(getattr(does, "tags", ()))  # a dynamic include's own tags choose it alone
         if task.vars:
             frame = Frame(self._without_fixed(task.vars, frame), frame)
         if task.loop is None:
@@ -693,8 +719,7 @@ class _Build:
                 f"task files include each other without end: {circle}", does.source, hint="end it with when:"
             )
             raise _EndlessError
-        inherited = tags if does.static else tags - frozenset(task.tags) | frozenset(does.tags)
-        self._task_file(path, use, inherited, self._arguments(task, frame))
+        self._task_file(path, use, tags, self._arguments(task, frame))
 
     def _arguments(self, task: Task, frame: Frame) -> Frame:
         """The frame of what an include includes: its variables are arguments, stronger than those of the role."""
@@ -721,8 +746,7 @@ class _Build:
         if role is None:
             return
         tasks_from = str(does.tasks_from(frame)) if does.tasks_from else "main"
-        inherited = tags if does.static else tags - frozenset(task.tags) | frozenset(does.tags)
-        self._use_role(role, use.chain, scope, task.vars, (), inherited, does.source, tasks_from, depth=use.depth + 1)
+        self._use_role(role, use.chain, scope, task.vars, (), tags, does.source, tasks_from, depth=use.depth + 1)
 
 
 @dataclass(slots=True)

@@ -281,3 +281,14 @@ def test_roles_that_declare_much_for_many_are_not_quadratic(project: Project) ->
         filters.regex_replace = original
     # Once for the entry's loop and once for the tasks of the role, and not once for each tenant.
     assert len(calls) == 600
+
+
+def test_the_tags_of_an_entry_reach_what_its_role_includes(project: Project) -> None:
+    project.write(
+        inventory="all: {hosts: {h1: }, vars: {nsprov_roles: [{role: web, tags: web}]}}",
+        web__tasks__main="- {include_tasks: more.yml, tags: [web, more]}\n- {include_role: {name: wall}}",
+        web__tasks__more="- netns: {name: more}",
+        wall__tasks__main="- netns: {name: wall}",
+    )
+    assert project.names(tags=["web"]) == ["more", "wall"]
+    assert project.names(tags=["more"]) == []

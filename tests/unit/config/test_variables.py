@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from provisioner.config.build import build_desired, host_value
+from provisioner.config.inventory import load_inventory
+from provisioner.errors import ConfigError
 from tests.unit.config.projects import Project
 
 
@@ -199,3 +202,32 @@ def test_a_template_file_includes_and_imports_others(project: Project) -> None:
     project.file("roles/web/tasks/main.yml", "- file: {name: /x, content: \"{{ lookup('template', 'a.j2') }}\"}")
     found = next(iter(project.build().of("file"))).resource
     assert found.content == "b sees default, 1 of default\n"  # type: ignore[attr-defined]
+
+
+def test_a_variable_of_a_host_can_be_worked_out_before_roles_are(project: Project) -> None:
+    project.write(
+        inventory="""
+        all:
+          hosts: {h1: {number: 7, ansible_host: "10.0.0.{{ number }}", bad: "{{ nowhere }}"}}
+    """
+    )
+    inventory = load_inventory([str(project.folder / "inventory.yml")])
+    assert host_value(inventory, "h1", "ansible_host") == "10.0.0.7"
+    assert host_value(inventory, "h1", "ansible_host", extra_vars={"number": 8}) == "10.0.0.8"
+    assert host_value(inventory, "h1", "ansible_user", "root") == "root"
+    with pytest.raises(ConfigError, match=r"inventory.yml:3:\d+: 'nowhere' is undefined"):
+        host_value(inventory, "h1", "bad")
+
+
+def test_hosts_of_one_inventory_do_not_see_each_others_values(project: Project) -> None:
+    project.write(
+        inventory="all: {hosts: {h1: {x: one}, h2: {x: two}}, vars: {nsprov_roles: [web], y: 'y-{{ x }}'}}",
+        web__tasks__main="- netns: {name: '{{ y }}'}",
+    )
+    inventory = load_inventory([str(project.folder / "inventory.yml")])
+    path = [project.folder / "roles"]
+    for host, name in (("h1", "y-one"), ("h2", "y-two"), ("h1", "y-one")):
+        (declared,) = build_desired(inventory, host, {}, role_path=path).resources.values()
+        assert declared.resource.name == name
+    (declared,) = build_desired(inventory, "h1", {}, role_path=path, extra_vars={"x": "extra"}).resources.values()
+    assert declared.resource.name == "y-extra"

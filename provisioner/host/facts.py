@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -60,7 +60,9 @@ class Facts:
 
     def as_variables(self) -> dict[str, Any]:
         """The facts as templates have them, in JSON values."""
-        found = asdict(self)
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        # Not asdict of the whole: it would copy every interface, of which there may be thousands.
+        found |= {"distribution": asdict(self.distribution), "cgroup": asdict(self.cgroup)}
         return {**found, "kernel_version": list(self.kernel_version), "controllers": list(self.controllers)}
 
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from provisioner.host import Host
@@ -28,7 +29,8 @@ from provisioner.report.reference import (
 from provisioner.report.schema import task_schema
 from provisioner.resources import kinds
 
-REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
+ROOT = Path(__file__).parents[3]
+REFERENCE = ROOT / "docs" / "reference"
 
 
 class End(BaseModel):
@@ -178,3 +180,48 @@ def test_explain_of_an_unknown_kind_suggests_the_right_one() -> None:
     assert done.returncode == 64
     assert "did you mean" in done.stderr
     assert "bridge" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def schema() -> Draft202012Validator:
+    made = task_schema(kinds())
+    Draft202012Validator.check_schema(made)
+    return Draft202012Validator(made)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("roles/*/tasks/*.yml")), ids=lambda path: path.parts[-3])
+def test_the_tasks_of_the_shipped_roles_fit_the_schema(schema: Draft202012Validator, path: Path) -> None:
+    assert [error.message for error in schema.iter_errors(yaml.safe_load(path.read_text()))] == []
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"netnss": {"name": "blue"}},
+        {"slice": {"name": "a.slice", "MemoryMaxx": "1G"}},
+        {"veth": {"name": "v", "peer": {"nam": "eth0"}}},
+        {"netns": {"name": "blue"}, "bridge": {"name": "br0"}},
+        {"netns": {"name": "blue"}, "register": "result"},
+        {"unit": "web.service"},
+    ],
+    ids=lambda task: " ".join(task),
+)
+def test_a_task_that_the_loader_refuses_does_not_fit_the_schema(schema: Draft202012Validator, task: Any) -> None:
+    assert not schema.is_valid([task])
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"netns": {"name": "{{ tenant }}"}, "when": ["a", True], "loop": "{{ tenants }}", "tags": "x"},
+        {"unit": "{{ everything }}"},
+        {"template": {"dest": "/etc/a", "src": "a.j2"}},
+        {"sysctl": {"name": "net.ipv4.ip_forward", "value": 1}},
+        {"block": [{"expect": {"from": "blue", "to": "10.0.0.1"}}], "when": "x is defined"},
+        {"include_role": {"name": "tenant"}, "vars": {"tenant_name": "blue"}},
+        {"assert": {"that": "x > 1", "fail_msg": "more"}},
+    ],
+    ids=lambda task: " ".join(task),
+)
+def test_a_task_that_the_loader_takes_fits_the_schema(schema: Draft202012Validator, task: Any) -> None:
+    assert schema.is_valid([task])

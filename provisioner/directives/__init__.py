@@ -11,9 +11,9 @@ which version brought each, ``table`` which syntax each has; this module puts th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -170,6 +170,7 @@ def same(syntax: Syntax, wanted: Value, found: Value) -> bool:
     return found in (wanted, syntax.settled(wanted))
 
 
-def from_file(unit_type: str, name: str, texts: Sequence[str]) -> Value:
+@lru_cache(maxsize=16384)  # many units set the same
+def from_file(unit_type: str, name: str, texts: tuple[str, ...]) -> Value:
     """The canonical value of the assignments that systemd wrote into a transient unit's file."""
     return directive(unit_type, name).syntax.from_file(texts)

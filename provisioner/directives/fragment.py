@@ -55,7 +55,7 @@ def settings(unit_type: str, texts: Iterable[str], *, transient: bool) -> dict[s
         if not transient and any("%" in text for text in found):
             continue
         try:
-            made[name] = directives.from_file(unit_type, name, [text.replace("%%", "%") for text in found])
+            made[name] = directives.from_file(unit_type, name, tuple(text.replace("%%", "%") for text in found))
         except BadValue:
             continue
     return made

@@ -340,19 +340,24 @@ class Units:
         """Make slices, parents first. One that systemd made by itself is given its limits as it stands."""
         results: dict[str, Failed] = {}
         jobs: dict[str, Job] = {}
-        for name in sorted(slices, key=lambda one: one.count("-")):
+        implied = {name for name, state in self.systemd.units().items() if state.load != "not-found"}
+        for name in sorted(slices, key=_depth):
             made = self.encoded("slice", slices[name])
             try:
-                if name in jobs or self.state(name) is None:
-                    jobs[name] = self.systemd.start_transient(name, made)
-                else:
+                if name in implied:
                     self.systemd.set_properties(name, made or [Setting("Description", "s", name)])
+                    state = self.state(name)
+                    if state is not None and state.active not in _ALIVE:
+                        jobs[name] = self.systemd.start(name)
                     results[name] = _FINE
+                else:
+                    jobs[name] = self.systemd.start_transient(name, made)
             except HostError as error:
                 results[name] = (f"{name}: {error.detail}", error.code)
-            self.systemd.forget()
+            implied.update(ancestors(name))
         for name, result in self.systemd.wait(jobs.values()).items():
             results[name] = _FINE if result == "done" else (f"{name}: {result}", 0)
+        self.systemd.forget()
         return results
 
     def delete_slices(self, names: Sequence[str]) -> dict[str, Failed]:
@@ -360,19 +365,36 @@ class Units:
 
         One in which something goes on running loses its limits, and becomes one of systemd's own making.
         """
-        results: dict[str, Failed] = {}
-        for name in sorted(names, key=lambda one: -one.count("-")):
+        results: dict[str, Failed] = dict.fromkeys(names, _FINE)
+        kept: list[str] = []
+        for layer in _layers(names):
             self.systemd.forget()
-            if self.state(name) is None:
-                self._remove_files(name)
-                results[name] = _FINE
-            elif name in OWN_SLICES or self._running_in(name):
-                results[name] = self._unset(name)
-            else:
-                results.update(self.stop([name]))
-                self._stop_implied(name)
-        self.systemd.forget()
+            loaded = [name for name in layer if self.state(name) is not None]
+            idle = [name for name in loaded if name not in OWN_SLICES and not self._running_in(name)]
+            kept += [name for name in loaded if name not in idle]
+            results.update(self.stop(idle))
+        for name in kept:
+            results[name] = self._unset(name)
+        left = [name for name in names if self._remove_files(name)]
+        if left:
+            self.systemd.reload()
+        self._stop_implied({parent for name in names for parent in ancestors(name)} - set(kept))
         return results
+
+    def _stop_implied(self, parents: Iterable[str]) -> None:
+        """Stop slices that nobody set up and in which nothing runs any more."""
+        for layer in _layers(parents):
+            self.systemd.forget()
+            idle = [
+                name
+                for name in layer
+                if name not in OWN_SLICES
+                and self.state(name) is not None
+                and not self.exists(name)
+                and not self._running_in(name)
+            ]
+            if idle:
+                self.stop(idle)
 
     def _running_in(self, name: str) -> list[str]:
         """What runs in a slice: units that would be stopped with it."""
@@ -392,18 +414,7 @@ class Units:
                 self.systemd.set_properties(name, self._live_settings(name, {}, live))
         except HostError as error:
             return f"{name}: {error.detail}", error.code
-        if self._remove_files(name):
-            self.systemd.reload()
         return _FINE
-
-    def _stop_implied(self, name: str) -> None:
-        from provisioner.resources.slice import ancestors
-
-        for parent in ancestors(name):
-            self.systemd.forget()
-            if parent in OWN_SLICES or self.state(parent) is None or self.exists(parent) or self._running_in(parent):
-                return
-            self.stop([parent])
 
 
 class Start:
@@ -446,6 +457,24 @@ class Start:
         made = [(f"{stem}.{suffix}", encoded(suffix, more)) for suffix, more in self.parts.items()]
         (main, settings), *rest = made
         return main, settings, [(self.name, own), *rest]
+
+
+def ancestors(name: str) -> list[str]:
+    """The slices that a slice lies in, the nearest first, without the root."""
+    parts = name.removesuffix(".slice").split("-")
+    return ["-".join(parts[:count]) + ".slice" for count in range(len(parts) - 1, 0, -1)]
+
+
+def _depth(name: str) -> int:
+    return name.count("-")
+
+
+def _layers(names: Iterable[str]) -> list[list[str]]:
+    """Slices by how deep they lie, the deepest first."""
+    layers: dict[int, list[str]] = {}
+    for name in names:
+        layers.setdefault(_depth(name), []).append(name)
+    return [layers[depth] for depth in sorted(layers, reverse=True)]
 
 
 def _number(path: str) -> int | None:

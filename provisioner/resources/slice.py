@@ -16,7 +16,7 @@ from provisioner.resources import register
 if TYPE_CHECKING:
     from provisioner.host import Host
 
-__all__ = ["Slice", "ancestors"]
+__all__ = ["Slice"]
 
 _NAME = re.compile(r"[A-Za-z0-9:_.\\]+(-[A-Za-z0-9:_.\\]+)*\.slice")
 
@@ -64,12 +64,6 @@ class Slice(Directives):
         active = f"assert unit_property(host, {self.name!r}, 'ActiveState') == 'active'"
         yield Check(f"{self.address} is active", active)
         yield from limit_checks(self.address, self.name, self.directives)
-
-
-def ancestors(name: str) -> list[str]:
-    """The slices that a slice lies in, the nearest first, without the root."""
-    parts = name.removesuffix(".slice").split("-")
-    return ["-".join(parts[:count]) + ".slice" for count in range(len(parts) - 1, 0, -1)]
 
 
 class SliceDriver(Driver[Slice]):

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from provisioner.model import Address, Effect
-from provisioner.resources.slice import Slice, ancestors
+from provisioner.resources.slice import Slice
 
 
 def test_a_name_without_a_suffix_is_a_slice() -> None:
@@ -89,7 +89,3 @@ def test_the_kernels_limit_is_checked() -> None:
     assert "MemoryMax is 512M in the kernel" in limit.title
     assert "'536870912'" in limit.code
     compile(limit.code, "check", "exec")
-
-
-def test_a_nested_slice_lies_in_all_the_slices_of_its_name() -> None:
-    assert ancestors("a-b-c.slice") == ["a-b.slice", "a.slice"]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from provisioner.host.sandbox import Sandbox
+from tests.host.lab import Lab, lab_on
 
 _HERE = Path(__file__).parent
 
@@ -68,6 +69,13 @@ def box() -> Iterator[Box]:
     """A sandbox over the machine's own root, for all the tests of a module."""
     with Sandbox.start(_name()) as sandbox:
         yield Box(sandbox)
+
+
+@pytest.fixture
+def lab(box: Box) -> Iterator[Lab]:
+    """A project in the sandbox whose tasks are the test's."""
+    with lab_on(box) as lab:
+        yield lab
 
 
 @pytest.fixture

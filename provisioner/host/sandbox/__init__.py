@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from provisioner.errors import HostError, NotPermittedError, UsageError
-from provisioner.host.sandbox import enter, guardian, state, underlay
+from provisioner.host.sandbox import boot, enter, guardian, state, underlay
 from provisioner.host.sandbox.state import Record
 
 __all__ = ["Connection", "Sandbox", "list_sandboxes"]
@@ -436,5 +436,7 @@ def _check_root(root: Path | None) -> Path:
 
 
 def _check_machine() -> None:
+    if boot.MANAGER.is_file() and boot.MANAGER.read_text() == "nsprov\n":
+        raise HostError("sandboxes do not nest, and this host is one", hint="start it on the machine itself")
     if shutil.which("ip", path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
         raise HostError("there is no 'ip' command, which wires sandboxes", hint="apt-get install iproute2")

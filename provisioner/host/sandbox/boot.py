@@ -10,12 +10,15 @@ from typing import NoReturn
 
 from provisioner.host.sandbox import kernel, tree, underlay
 
-__all__ = ["NOTIFY", "TARGET", "boot"]
+__all__ = ["MANAGER", "NOTIFY", "TARGET", "boot"]
 
 #: What systemd boots into: enough for services to start, and none of the machine's own.
 TARGET = "nsprov-sandbox.target"
 #: Where systemd says that it has booted, in its own view.
 NOTIFY = "/run/host/notify"
+
+#: Where a container says who runs it.
+MANAGER = Path("/run/host/container-manager")
 
 _SYSTEMD = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 
@@ -175,6 +178,7 @@ def _hand_over(guardian: socket.socket) -> None:
     The inner one keeps the console alive while nothing in the sandbox has it open.
     """
     Path(NOTIFY).parent.mkdir(exist_ok=True)
+    MANAGER.write_text("nsprov\n")
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notify.bind(NOTIFY)
     outer = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)

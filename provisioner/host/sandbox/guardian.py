@@ -8,6 +8,7 @@ the two is left removes the cgroup and the state file. Both killed at once, the 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import json
 import os
@@ -283,7 +284,11 @@ class _Guardian:
             self._tell({"error": error.message, "hint": error.hint, "usage": usage})
         elif isinstance(error, OSError):
             where = f" ({error.filename})" if error.filename else ""
-            self._tell({"error": f"the sandbox cannot be made: {error.strerror}{where}"})
+            refused = error.errno in (errno.EPERM, errno.EACCES, errno.EROFS)
+            hint = (
+                "this root lacks rights: where it is a container's, that must be a privileged one" if refused else None
+            )
+            self._tell({"error": f"the sandbox cannot be made: {error.strerror}{where}", "hint": hint})
         else:
             self._tell({"error": f"the sandbox cannot be made: {type(error).__name__}: {error}"})
 

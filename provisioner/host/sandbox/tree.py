@@ -54,9 +54,9 @@ def find_layers(root: Path, user_namespace: int | None) -> list[Layer]:
     for place in ["", *_mounts_below(root)]:
         try:
             tree = kernel.clone_tree(root / place if place else root)
-        except OSError as error:
+        except OSError:
             if not place:
-                raise HostError.from_os(f"the root tree {root} cannot be used", error) from None
+                raise  # told by the guardian, with what the kernel said
             continue
         shifted = user_namespace is not None and (not layers or layers[0].shifted) and _shift(tree, user_namespace)
         if layers and shifted != layers[0].shifted:

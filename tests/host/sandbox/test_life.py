@@ -260,6 +260,12 @@ def test_poweroff_inside_ends_it(name: str) -> None:
     assert traces(name) == []
 
 
+def test_a_sandbox_in_a_sandbox_is_refused(box: Box) -> None:
+    refused = box.nsprov("sandbox", "start", "inner", check=False)
+    assert refused.returncode == 1
+    assert "sandboxes do not nest" in refused.stderr
+
+
 # -- the commands ---------------------------------------------------------------------------------
 
 

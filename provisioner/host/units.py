@@ -29,6 +29,7 @@ __all__ = ["Failed", "Units"]
 
 _TRANSIENT = Path("/run/systemd/transient")
 _CONTROL = Path("/run/systemd/system.control")
+_LASTING_CONTROL = Path("/etc/systemd/system.control")
 #: Slices that systemd has of its own.
 OWN_SLICES = frozenset({"-.slice", "system.slice", "user.slice", "machine.slice", "init.slice", "capsule.slice"})
 _ALIVE = frozenset({"active", "activating", "reloading", "refreshing", "maintenance"})
@@ -54,16 +55,14 @@ class Units:
         A slice that systemd made only since something runs in it, and a name that other units mention,
         are not.
         """
-        if self._has_file(name):
-            return True
-        state = self.systemd.units().get(name)
-        if state is None or state.load == "not-found":
-            return False
-        return not name.endswith(".slice") or name in OWN_SLICES
-
-    def _has_file(self, name: str) -> bool:
         files = self.systemd.unit_files()
-        return name in files or f"{name}.d" in files
+        if name in files:
+            return True
+        if self.state(name) is None:
+            return False
+        if not name.endswith(".slice") or name in OWN_SLICES:
+            return True
+        return Path(files.get(f"{name}.d", "/")).parent in (_TRANSIENT, _CONTROL, _LASTING_CONTROL)
 
     def state(self, name: str) -> UnitState | None:
         """The unit's line in systemd's list; None where it is not loaded."""
@@ -284,6 +283,39 @@ class Units:
             found = True
             (_TRANSIENT / name).unlink(missing_ok=True)
         return found
+
+    def depending(self, names: Collection[str]) -> dict[str, Start]:
+        """What runs and stops along with these units (Requires=, BindsTo=, PartOf=), ready to be started again."""
+        found: dict[str, Start] = {}
+        open_ones = list(names)
+        while open_ones:
+            read = self.systemd.properties(open_ones.pop(), ("RequiredBy", "BoundBy", "ConsistsOf"))
+            for name in {one for several in read.values() for one in several} - set(names) - found.keys():
+                state = self.state(name)
+                if name.endswith(".service") and state is not None and state.active in _ALIVE:
+                    values = self.directives(name, ()) if self.is_transient(name) else {}
+                    found[name] = Start(name, values, replaces=True)
+                    open_ones.append(name)
+        return found
+
+    def start_again(self, units: Mapping[str, Start]) -> dict[str, Failed]:
+        """Start those of these units that have stopped."""
+        self.systemd.forget()
+        stopped = {
+            name: unit
+            for name, unit in units.items()
+            if (state := self.state(name)) is None or state.active not in _ALIVE
+        }
+        results = self.start({name: unit for name, unit in stopped.items() if unit.values})
+        jobs = []
+        for name in stopped.keys() - results.keys():  # of a file on disk
+            try:
+                jobs.append(self.systemd.start(name))
+            except HostError as error:
+                results[name] = (f"{name}: {error.detail}", error.code)
+        for name, result in self.systemd.wait(jobs).items():
+            results[name] = _FINE if result == "done" else (self._failure(name, "it failed"), 0)
+        return results
 
     # -- live changes -----------------------------------------------------------------------------
 

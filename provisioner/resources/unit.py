@@ -464,6 +464,7 @@ def _update(units: Units, steps: Sequence[Step]) -> dict[str, Failed]:
         else:
             results[name] = units.restart_from_disk(step)
     if anew:
+        along = units.depending(anew.keys())
         stopped = units.stop(one for name, step in anew.items() for one in _everything_of(step.before, name))
         starts = {}
         for name, step in anew.items():
@@ -474,6 +475,10 @@ def _update(units: Units, steps: Sequence[Step]) -> dict[str, Failed]:
                 gone = [change.field for change in step.changes if change.after is None]
                 starts[name] = _start(step.after, gone, replaces=True)
         results.update(units.start(_in_order(starts)))
+        lost = [error for error, _ in units.start_again(along).values() if error] if along else []
+        for name in starts:
+            if lost and not results[name][0]:
+                results[name] = ("; ".join(lost), 0)
     return results
 
 

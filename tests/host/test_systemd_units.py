@@ -106,6 +106,17 @@ def test_a_unit_that_others_refer_to_can_restart(box: Box) -> None:
     assert (errors, again) == ([None], [])
 
 
+@pytest.mark.parametrize("tie", ["Requires", "BindsTo", "PartOf"])
+def test_a_unit_that_stops_along_with_it_runs_again_afterwards(box: Box, tie: str) -> None:
+    peer = f"made('unit', name='peer', ExecStart='/bin/sleep 1000', After='web.service', {tie}='web.service')"
+    code = _update(_SLEEP.format(""), "made('unit', name='web', ExecStart='/bin/sleep 2000')")
+    first, rest = code.split("settle(first)")
+    _, errors, _, again = driven(box, f"{first}settle(first)\nsettle({peer}){rest}")
+    assert (errors, again) == ([None], [])
+    assert box.run("systemctl is-active peer web").stdout.split() == ["active", "active"]
+    assert "web.service" in box.run(f"systemctl show -P {tie} peer").stdout.split()
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [

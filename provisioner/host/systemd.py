@@ -7,6 +7,7 @@ that failed.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -23,6 +24,10 @@ _ROOT = b"/org/freedesktop/systemd1"
 _MANAGER = b"org.freedesktop.systemd1.Manager"
 _PROPERTIES = b"org.freedesktop.DBus.Properties"
 _PRIVATE = Path("/run/systemd/private")
+
+#: Calls that change nothing, and so may be made again.
+_READS = frozenset({"Get", "GetAll", "ListUnitsByPatterns", "Introspect"})
+_HUNG_UP = frozenset({errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE})
 
 #: Longer than systemd's own default for stopping a unit (90 s) before it kills.
 JOB_TIMEOUT = 180.0
@@ -105,14 +110,14 @@ class Systemd:
                 "systemd is not running here: PID 1 is another program",
                 hint="try the inventory out in a sandbox, which brings its own systemd: nsprov rehearse INVENTORY",
             )
-        from pystemd.dbusexc import DBusError
+        from pystemd.dbusexc import DBusBaseError
         from pystemd.dbuslib import DBus, DBusAddress
 
         private = os.geteuid() == 0 and _PRIVATE.exists()
         bus = DBusAddress(b"unix:path=" + bytes(_PRIVATE), peer_to_peer=True) if private else DBus()
         try:
             bus.open()
-        except DBusError as error:
+        except DBusBaseError as error:
             raise HostError(
                 "cannot talk to systemd",
                 detail=_words(error),
@@ -125,12 +130,21 @@ class Systemd:
     ) -> Any:
         from pystemd.dbusexc import DBusBaseError
 
-        try:
-            return self.bus.call_method(_NAME, path, interface, method.encode(), encode(signature, values)).body
-        except DBusBaseError as error:
-            made = SystemdError(f"systemd refused {method}", detail=_words(error), code=abs(int(error.errno or 0)))
-            made.error = type(error).__name__
-            raise made from None
+        arguments = encode(signature, values)
+        for attempt in (1, 2):
+            bus = self.bus
+            try:
+                return bus.call_method(_NAME, path, interface, method.encode(), arguments).body
+            except DBusBaseError as error:
+                code = abs(int(error.errno or 0))
+                if code in _HUNG_UP:  # systemd was executed anew: the next call connects again
+                    self.close()
+                    if attempt == 1 and method in _READS:
+                        continue
+                made = SystemdError(f"systemd refused {method}", detail=_words(error), code=code)
+                made.error = type(error).__name__
+                raise made from None
+        raise AssertionError("both attempts have returned or raised")
 
     # -- reading ----------------------------------------------------------------------------------
 

@@ -309,6 +309,21 @@ answer = [[line for line in lines[:first] if 'web_2e' in line or 'ten_2e' in lin
     assert (before, second, after) == ([], [], True)
 
 
+def test_systemd_may_execute_itself_anew_between_two_looks(box: Box) -> None:
+    answer = driven(
+        box,
+        """
+import subprocess
+unit = made('unit', name='web', ExecStart='/bin/sleep 1000', MemoryMax='50%', CPUQuota='12.5%', TimeoutStopSec='1.5s')
+first = settle(unit)
+subprocess.run(['systemctl', 'daemon-reexec'], check=True)
+host.forget()
+answer = [first, settle(unit)]
+""",
+    )
+    assert answer == [[["create", None]], []]
+
+
 def test_without_systemd_it_says_what_to_do_instead() -> None:
     from pathlib import Path
 

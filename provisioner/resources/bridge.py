@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import BeforeValidator, ValidationInfo, field_validator
 
-from provisioner.model import Action, Change, Check, Driver, Effect, Issue, Resource, StepResult, bad, jsonable, spec
-from provisioner.network import (
-    MAX_BRIDGE_PORTS,
-    Interface,
-    any_interface,
-    audit_interface,
-    claimed_elsewhere,
-    interface_address,
-    interface_changes,
-    interface_checks,
-    interface_claims,
-    interface_summary,
-    interfaces_of,
-    merged_interface,
-    place_name,
-    reset_fields,
-)
+from provisioner.links import LinkDriver, LinkResource
+from provisioner.model import Check, Issue, bad, spec
+from provisioner.network import MAX_BRIDGE_PORTS, interface_checks, interfaces_of
 from provisioner.resources import register
 
 if TYPE_CHECKING:
-    from provisioner.host import Host
     from provisioner.host.messages import Link
     from provisioner.host.netlink import Network
-    from provisioner.model import Address, Claim, Desired, Scope, Step
+    from provisioner.model import Desired
 
 __all__ = ["Bridge"]
 
@@ -78,10 +63,11 @@ OPTIONS = {
 _STP_RANGES = {"forward_delay": (2, 30), "hello_time": (1, 10), "max_age": (6, 40)}
 
 
-class Bridge(Interface, Resource):
+class Bridge(LinkResource):
     """A switch in the kernel, which interfaces become ports of by their ``master``."""
 
     kind: ClassVar[str] = "bridge"
+    own_fields: ClassVar[Mapping[str, Any]] = {name: option.default for name, option in OPTIONS.items()}
 
     stp: bool | None = spec(doc="whether it speaks the spanning tree protocol")
     priority: int | None = spec(doc="its bridge priority, lower wins the election of the root", ge=0, le=65535)
@@ -116,55 +102,15 @@ class Bridge(Interface, Resource):
             )
         return value
 
-    # -- relations --------------------------------------------------------------------------------
-
-    def provides(self) -> Iterable[Address]:
-        yield interface_address(self.netns, self.name)
-        yield any_interface(self.netns)
-
-    def claims(self) -> Iterable[Claim]:
-        segment = ("bridge", self.netns, self.name)
-        return interface_claims(self, segment, f"the bridge {place_name(self.netns, self.name)}")
-
     def audit(self, desired: Desired) -> Iterable[Issue]:
-        wiring = interfaces_of(desired)
-        ports = wiring.ports.get((self.netns, self.name), 0)
+        ports = interfaces_of(desired).ports.get((self.netns, self.name), 0)
         if ports > MAX_BRIDGE_PORTS:
             yield Issue(
                 f"a bridge takes at most {MAX_BRIDGE_PORTS} ports, and {self.name} would have {ports}",
                 "name",
                 "use a second bridge",
             )
-        yield from audit_interface(self, self.address, desired)
-        yield from wiring.overlaps.get(self.address, ())
-
-    # -- comparing --------------------------------------------------------------------------------
-
-    def changes_from(self, current: Resource, last: Resource | None) -> list[Change]:
-        if not isinstance(current, Bridge):
-            return []
-        before = last if isinstance(last, Bridge) else None
-        changes = [c for c in interface_changes(self, current, before) if c.field not in OPTIONS]
-        for name, option in OPTIONS.items():
-            found, wanted = getattr(current, name), getattr(self, name)
-            if wanted is None and before is not None and getattr(before, name) is not None:
-                wanted = option.default
-            if wanted is not None and wanted != found:
-                changes.append(Change(name, jsonable(found), jsonable(wanted), Effect.LIVE))
-        return changes
-
-    def merged_over(self, current: Resource, changes: Iterable[Change] = ()) -> Resource:
-        if not isinstance(current, Bridge):
-            return self
-        return Bridge.model_construct(**merged_interface(self, current, {change.field for change in changes}))
-
-    def summary(self) -> list[tuple[str, str]]:
-        rows = interface_summary(self)
-        for name in OPTIONS:
-            value = getattr(self, name)
-            if value is not None:
-                rows.append((name, ("yes" if value else "no") if isinstance(value, bool) else str(value)))
-        return rows
+        yield from super().audit(desired)
 
     def checks(self) -> Iterable[Check]:
         title = str(self.address)
@@ -180,41 +126,24 @@ class Bridge(Interface, Resource):
                 yield Check(f"{title} has {name} {text}", f"assert int(str({data}[{shown!r}]), 0) == {kernel}")
 
 
-class BridgeDriver(Driver[Bridge]):
-    """Makes, reads and removes bridges."""
+class BridgeDriver(LinkDriver[Bridge]):
+    """Reads and writes a bridge's own settings."""
 
-    def observe(self, host: Host, scope: Scope) -> Iterable[Bridge]:
-        from provisioner.host.interfaces import read_state
+    def read_own(self, network: Network, netns: str | None, link: Link, specs: Sequence[Bridge]) -> Mapping[str, Any]:
+        return {**_own_link_fields(network, netns, link, specs), **_options(link)}
 
-        network = host.network
-        wanted = scope.of("bridge")
-        network.prepare(address.netns for address in wanted)
-        for address, specs in wanted.items():
-            link = network.links(address.netns).get(address.name) if network.exists(address.netns) else None
-            if link is None or link.kind != "bridge":
-                continue
-            mine = [one for one in specs if isinstance(one, Bridge)]
+    def pack_own(self, values: Mapping[str, Any]) -> Sequence[bytes]:
+        """Each setting by itself: the protocol first, whose state bounds the others."""
+        from provisioner.host.messages import attribute
 
-            state = read_state(
-                network, address.netns, link, mine, claimed_elsewhere(scope, address, address.netns)
-            )._asdict()
-            del state["master"]
-            state.update(_own_link_fields(network, address.netns, link, mine))
-            yield Bridge.model_construct(name=address.name, netns=address.netns, **state, **_options(link))
-
-    def carry_out(self, host: Host, steps: Sequence[Step]) -> Iterator[StepResult]:
-        from provisioner.host.interfaces import delete_links
-
-        if not steps:
-            return
-        if steps[0].action is Action.DELETE:
-            outcome = delete_links(host.network, [(step.address.netns, step.address.name) for step in steps])
-            for step, failure in zip(steps, outcome, strict=True):
-                yield StepResult(step.address, failure.message if failure else None, failure.code if failure else 0)
-        elif steps[0].action is Action.CREATE:
-            yield from _create(host.network, steps)
-        else:
-            yield from _update(host.network, steps)
+        packed = {
+            name: attribute(
+                OPTIONS[name].attribute,
+                round(value * (OPTIONS[name].unit or 1)).to_bytes(OPTIONS[name].size, sys.byteorder),
+            )
+            for name, value in values.items()
+        }
+        return [packed[name] for name in sorted(packed, key=lambda name: name != "stp")]
 
 
 def _own_link_fields(network: Network, netns: str | None, link: Link, specs: Sequence[Bridge]) -> dict[str, Any]:
@@ -250,73 +179,4 @@ def _options(link: Link) -> dict[str, Any]:
     return values
 
 
-def _pack(values: dict[str, Any]) -> list[bytes]:
-    """The attributes of settings, each message's worth: the protocol first, whose state bounds the others."""
-    from provisioner.host.messages import attribute
-
-    packed = {
-        name: attribute(
-            OPTIONS[name].attribute,
-            round(value * (OPTIONS[name].unit or 1)).to_bytes(OPTIONS[name].size, sys.byteorder),
-        )
-        for name, value in values.items()
-    }
-    return [packed[name] for name in sorted(packed, key=lambda name: name != "stp")]
-
-
-def _create(network: Network, steps: Sequence[Step]) -> Iterator[StepResult]:
-    from provisioner.host import messages as m
-    from provisioner.host.interfaces import Failure, Shaping, State, bare, create_links, shape
-
-    bridges = [step.after for step in steps if isinstance(step.after, Bridge)]
-    network.prepare(bridge.netns for bridge in bridges)
-    failures: list[Failure | None] = [
-        None if network.exists(b.netns) else Failure(f"cannot make {b.address}: there is no namespace {b.netns}", 2)
-        for b in bridges
-    ]
-    wanted, made = [], []
-    for index, bridge in enumerate(bridges):
-        if failures[index] is None:
-            options = {name: value for name in OPTIONS if (value := getattr(bridge, name)) is not None}
-            data = b"".join(_pack(options))
-            request = m.link_create(bridge.name, "bridge", data, mtu=bridge.mtu, mac=bridge.macaddress)
-            wanted.append((bridge.netns, f"the bridge {place_name(bridge.netns, bridge.name)}", request))
-            made.append(index)
-    for index, failure in zip(made, create_links(network, wanted), strict=True):
-        failures[index] = failure
-    shapings = {
-        index: Shaping(bridge.netns, bridge.name, bare(bridge), State.of(bridge))
-        for index, bridge in enumerate(bridges)
-        if failures[index] is None
-    }
-    shape(network, list(shapings.values()))
-    for index, shaping in shapings.items():
-        failures[index] = shaping.failure
-    for step, failure in zip(steps, failures, strict=True):
-        yield StepResult(step.address, failure.message if failure else None, failure.code if failure else 0)
-
-
-def _update(network: Network, steps: Sequence[Step]) -> Iterator[StepResult]:
-    from provisioner.host.interfaces import Shaping, State, shape
-
-    shapings = []
-    for step in steps:
-        before, after = step.before, step.after
-        if not isinstance(before, Bridge) or not isinstance(after, Bridge):
-            raise TypeError(f"the step for {step.address} is no update of a bridge")
-        changed = {change.field for change in step.changes}
-        values = {
-            name: option.default if (value := getattr(after, name)) is None else value
-            for name, option in OPTIONS.items()
-            if name in changed
-        }
-        state = State.of(after)._replace(**reset_fields(after, changed))
-        shaping = Shaping(after.netns, after.name, State.of(before), state, "bridge", _pack(values))
-        shapings.append(shaping)
-    shape(network, shapings)
-    for step, shaping in zip(steps, shapings, strict=True):
-        failure = shaping.failure
-        yield StepResult(step.address, failure.message if failure else None, failure.code if failure else 0)
-
-
-register(Bridge, BridgeDriver())
+register(Bridge, BridgeDriver(Bridge))

@@ -251,7 +251,7 @@ class _Build:
         entry, when, loop, tags, given = read
         for frame in self._rounds(loop, base, when, sealed=True):
             own = frame.own if frame is not base else _NO_NAMES
-            params = self._without_fixed(given, base, sealed=True) if given else _NO_NAMES
+            params = self._without_fixed(given, base) if given else _NO_NAMES
             scope = Frame({**own, **params}, base, sealed=True, layers=(params,)) if own or params else base
             self._use_entry(entry, given, when, tags, where, scope)
 
@@ -432,7 +432,7 @@ class _Build:
         evaluator = self.templates.evaluator
         with evaluator.tracked() as used:
             for frame in self._rounds(loop, use.frame, when):
-                params = self._without_fixed(given, frame, sealed=True) if given else _NO_NAMES
+                params = self._without_fixed(given, frame) if given else _NO_NAMES
                 scope = Frame(params, frame, sealed=True) if params else frame
                 role = self._role(name, scope, source_of(name) or where)
                 if role is None:
@@ -525,12 +525,12 @@ class _Build:
             frame = self._frames[host] = Frame(own, layers=(variables,))
         return frame
 
-    def _without_fixed(self, given: Map, frame: Frame, *, sealed: bool = False) -> Map:
-        """The variables of a task or block, without those for which something stronger has a value."""
+    def _without_fixed(self, given: Map, frame: Frame, *, include: bool = False) -> Map:
+        """The variables given here, without those for which something stronger has a value."""
         strong: set[str] = set(self.extra_vars)
-        if not sealed:
+        if not include:
             for one in frames(frame):
-                if one.sealed:
+                if one.strong:
                     strong.update(one.own)
         if strong.isdisjoint(given):
             return given
@@ -719,15 +719,13 @@ class _Build:
                 f"task files include each other without end: {circle}", does.source, hint="end it with when:"
             )
             raise _EndlessError
-        self._task_file(path, use, tags, self._arguments(task, frame))
+        self._task_file(path, use, tags, frame if does.static else self._arguments(task, frame))
 
     def _arguments(self, task: Task, frame: Frame) -> Frame:
-        """The frame of what an include includes: its variables are arguments, stronger than those of the role."""
+        """The frame of what an include includes: its variables are arguments, stronger than those of the tasks."""
         if not task.vars:
             return frame
-        holder = frame
-        given = self._without_fixed(task.vars, frame, sealed=True)
-        return Frame(given, holder, sealed=True)
+        return Frame(self._without_fixed(task.vars, frame, include=True), frame, sealed=True, strong=True)
 
     def _included(self, name: str, does: IncludeTasks, use: _Use) -> Path:
         for folder in dict.fromkeys([does.base, use.role.path / "tasks", use.role.path]):
@@ -739,7 +737,7 @@ class _Build:
         raise ConfigError(Problem(f"there is no task file '{name}'", does.source, did_you_mean(name, there)))
 
     def _include_role(self, task: Task, does: IncludeRole, use: _Use, tags: frozenset[str], frame: Frame) -> None:
-        scope = self._arguments(task, frame)
+        scope = frame if does.static else self._arguments(task, frame)
         role = self._role(
             str(does.role(frame)), frame, does.source, vars_from=does.vars_from, defaults_from=does.defaults_from
         )

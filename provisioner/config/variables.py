@@ -76,9 +76,10 @@ class Frame:
 
     ``sealed`` frames hold arguments (the ``vars`` of a role's entry or of an include): these are evaluated
     where they were given, so that a loop inside the role cannot change what ``item`` meant outside of it.
+    ``strong`` ones hold those of ``include_tasks`` and ``include_role``, which no task's own variables replace.
     """
 
-    __slots__ = ("depth", "home", "known", "layers", "own", "parent", "place", "sealed")
+    __slots__ = ("depth", "home", "known", "layers", "own", "parent", "place", "sealed", "strong")
 
     def __init__(
         self,
@@ -86,6 +87,7 @@ class Frame:
         parent: Frame | None = None,
         *,
         sealed: bool = False,
+        strong: bool = False,
         place: Place | None = None,
         layers: Sequence[Mapping[str, Any]] = (),
         home: Frame | None = None,
@@ -94,6 +96,7 @@ class Frame:
         self.parent = parent
         self.depth: int = parent.depth + 1 if parent else 0
         self.sealed = sealed
+        self.strong = strong
         self.place: Place | None = place or (parent.place if parent else None)
         self.layers = layers
         #: The frame in which a sealed frame's values are evaluated: itself, or the one it is a copy of.
@@ -117,7 +120,8 @@ class Frame:
         if self.parent is None:
             return base
         parent = self.parent.over(base, own=False)
-        return Frame(self.own, parent, sealed=self.sealed, layers=self.layers, home=None if own else self.home)
+        home = None if own else self.home
+        return Frame(self.own, parent, sealed=self.sealed, strong=self.strong, layers=self.layers, home=home)
 
     def holder(self, name: str) -> Frame | None:
         frame: Frame | None = self

@@ -42,15 +42,17 @@ def test_block_then_task_variables_are_stronger_than_those_of_the_role(project: 
     assert project.names() == ["block-task"]
 
 
-def test_arguments_are_stronger_than_task_variables_and_extra_variables_than_all(project: Project) -> None:
-    base(project, "{role: web, vars: {x: argument}}")
+def test_those_of_an_entry_stand_between_the_role_and_its_tasks_and_extra_variables_above_all(project: Project) -> None:
+    base(project, "{role: web, vars: {x: entry}}")
     project.write(
+        web__vars__main="x: role",
         web__tasks__main="""
         - netns: {name: "{{ x }}"}
+        - netns: {name: "{{ x }}"}
           vars: {x: task}
-    """
+    """,
     )
-    assert project.names() == ["argument"]
+    assert project.names() == ["entry", "task"]
     assert project.names(extra_vars={"x": "extra"}) == ["extra"]
 
 

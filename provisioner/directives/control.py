@@ -40,8 +40,12 @@ class Limit(Scalar):
 
     expects = "a size such as 512M, a percentage of the memory, or infinity"
 
-    def __init__(self, unset: str = "infinity") -> None:
+    def __init__(self, unset: str = "infinity", *, shares: bool = True) -> None:
         self.unset = unset
+        if not shares:
+            self.expects = "a size such as 512M, or infinity"
+        #: Whether D-Bus takes a share of the memory.
+        self.shares = shares
 
     def one(self, text: str) -> str:
         if text == "infinity":
@@ -53,8 +57,8 @@ class Limit(Scalar):
             except BadValue as error:
                 near = error.hint if error.hint and error.hint.startswith("did") else self.expects
                 raise BadValue(error.message, near) from None
-        if share > 10000:
-            raise BadValue(f"'{text}' is more than 100%", self.expects)
+        if share > 10000 or not self.shares:
+            raise BadValue(f"'{text}' is {'more than 100%' if self.shares else 'a percentage'}", self.expects)
         return values.percent_text(share)
 
     def encode(self, name: str, value: Value) -> list[Setting]:
@@ -459,7 +463,7 @@ class Filter(Lines):
         return (("" if allow else "~") + " ".join(sorted(str(one) for one in names)),)
 
 
-_NFT_SOURCES = {"cgroup": 0, "user": 1, "group": 2}
+_NFT_SOURCES = {"cgroup": 3, "user": 4, "group": 5}
 _NFT_FAMILIES = {"inet": 1, "ip": 2, "arp": 3, "netdev": 5, "bridge": 7, "ip6": 10}
 
 

@@ -106,6 +106,7 @@ _CPUS = Cpus()
 
 _ONLY_SERVICES = frozenset(
     {
+        "CoredumpReceive",
         "Delegate",
         "DelegateSubgroup",
         "ManagedOOMMemoryPressure",
@@ -378,7 +379,7 @@ SYNTAX: dict[str, Syntax] = {
     "CoredumpReceive": _BOOLEAN,
     "DefaultMemoryLow": Limit("0"),
     "DefaultMemoryMin": Limit("0"),
-    "DefaultStartupMemoryLow": Limit("0"),
+    "DefaultStartupMemoryLow": Limit("0", shares=False),
     "Delegate": Delegation(),
     "DelegateSubgroup": Text("a name of a control group", r"[^/]+"),
     "DeviceAllow": Devices(),
@@ -408,8 +409,8 @@ SYNTAX: dict[str, Syntax] = {
     "MemoryLow": Limit("0"),
     "MemoryMax": Limit(),
     "MemoryMin": Limit("0"),
-    "MemoryPressureThresholdSec": Span(empty=INFINITY),
-    "MemoryPressureWatch": Choice("auto", "yes", "no", "on", "off", "skip"),
+    "MemoryPressureThresholdSec": _SPAN,
+    "MemoryPressureWatch": Choice("auto", "yes", "no", "skip"),
     "MemorySwapMax": Limit(),
     "MemoryZSwapMax": Limit(),
     "MemoryZSwapWriteback": _BOOLEAN,
@@ -424,11 +425,11 @@ SYNTAX: dict[str, Syntax] = {
     "StartupCPUShares": _SHARES,
     "StartupCPUWeight": _CPU_WEIGHT,
     "StartupIOWeight": _WEIGHT,
-    "StartupMemoryHigh": Limit(),
-    "StartupMemoryLow": Limit("0"),
-    "StartupMemoryMax": Limit(),
-    "StartupMemorySwapMax": Limit(),
-    "StartupMemoryZSwapMax": Limit(),
+    "StartupMemoryHigh": Limit(shares=False),
+    "StartupMemoryLow": Limit("0", shares=False),
+    "StartupMemoryMax": Limit(shares=False),
+    "StartupMemorySwapMax": Limit(shares=False),
+    "StartupMemoryZSwapMax": Limit(shares=False),
     "TasksAccounting": _BOOLEAN,
     "TasksMax": Tasks(),
     # -- [Timer] --
@@ -493,7 +494,6 @@ SYNTAX: dict[str, Syntax] = {
     "SELinuxContextFromNet": _BOOLEAN,
     "SendBuffer": Size(),
     "SmackLabel": _TEXT,
-    "SmackLabelIPIn": _TEXT,
     "SmackLabelIPOut": _TEXT,
     "SocketGroup": _TEXT,
     "SocketMode": _MODE,
@@ -553,13 +553,14 @@ SHORT_FOR: MappingProxyType[tuple[str, str], tuple[str, ...]] = MappingProxyType
 #: Directives beyond resource control that change on a running unit, and those of it that do not.
 LIVE = {"Description": True, "Slice": False, "Delegate": False, "DelegateSubgroup": False, "CoredumpReceive": False}
 
-#: Directives that 252 does not write into a transient unit's file as they are: read from the properties.
+#: Directives that systemd (252, 257) does not write into a transient unit's file as they are, so that they are read
+#: from the properties. It forgets them itself at a daemon-reload; what runs is not changed by that.
 READ_BACK = frozenset({"ExtensionImages", "MountImages", "NUMAPolicy", "RootImageOptions", "SetCredentialEncrypted"})
 
 #: Directives of a group that a type of unit takes all the same not.
 NOT_FOR: MappingProxyType[str, frozenset[str]] = MappingProxyType(
     {
-        "slice": frozenset({"Delegate", "DelegateSubgroup", "Slice"}),
+        "slice": frozenset({"CoredumpReceive", "Delegate", "DelegateSubgroup", "Slice"}),
         "socket": _ONLY_SERVICES,
         "mount": _ONLY_SERVICES,
     }
@@ -569,6 +570,7 @@ NOT_FOR: MappingProxyType[str, frozenset[str]] = MappingProxyType(
 NOT_TRANSIENT = {
     "JobTimeoutSec": "use JobRunningTimeoutSec",
     "Service": "the socket starts the unit that it stands in",
+    "SmackLabelIPIn": "set it in a unit file",
     "Sockets": "write the socket as `socket:` of the unit",
     "Unit": "the timer or path starts the unit of its own name",
     "TimeoutCleanSec": "set it in a unit file",

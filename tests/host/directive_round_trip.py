@@ -14,6 +14,7 @@ from typing import Any
 
 from provisioner import directives
 from provisioner.directives import syntax
+from provisioner.directives.control import Limit
 from provisioner.host import Host
 from provisioner.host.systemd import Job, SystemdError
 from provisioner.host.units import Units
@@ -65,6 +66,8 @@ def samples(name: str, known: directives.Directive) -> list[Any]:
         return ["yes", "no"]
     if isinstance(known.syntax, syntax.Choice):
         return list(known.syntax.choices)
+    if isinstance(known.syntax, Limit) and not known.syntax.shares:
+        return ["512M", "infinity"]
     if isinstance(known.syntax, syntax.Number):
         return [*list(known.syntax.names)[:1], str(min(max(known.syntax.low, 3), known.syntax.high))]
     return _BY_SYNTAX[type(known.syntax).__name__]
@@ -125,8 +128,8 @@ def round_trip(host: Host, unit_type: str) -> tuple[int, list[list[Any]]]:
             if units.state(unit) is not None and found != value and not (found is None and value == unset):
                 problems.append([when, name, value, found])
         systemd.reload()
-    gone = [name for unit, name, _ in wanted if units.state(unit) is None]
-    problems += [["was not kept", name, None, None] for name in gone]
+    gone = [(name, value) for unit, name, value in wanted if units.state(unit) is None]
+    problems += [["was not kept", name, value, None] for name, value in gone]
     units.stop([unit for unit, _, _ in wanted])
     return len(wanted), problems
 

@@ -13,14 +13,14 @@ from tests.host.conftest import Box
 
 _SCRIPT = Path(__file__).parent / "directive_round_trip.py"
 
-#: What systemd 252 itself refuses, or writes wrongly into the unit's file and so loses at a daemon-reload.
+#: What systemd itself refuses, or writes wrongly into the unit's file and so loses at a daemon-reload.
 _LOST_BY_SYSTEMD = {
     "ExtensionImages",
+    "MemoryPressureThresholdSec",
     "MountImages",
     "NUMAPolicy",
     "RootImageOptions",
     "SetCredentialEncrypted",
-    "SmackLabelIPIn",
 }
 
 

@@ -168,6 +168,8 @@ class Units:
         longest = JOB_TIMEOUT
         for unit in units:
             text = str(unit.values.get("TimeoutStartSec", ""))
+            if not text and unit.values.get("Type") == "oneshot":  # systemd lets it take as long as it wants
+                text = "1h"
             usec = span(text) if text else 0
             longest = max(longest, 86400.0 if usec == INFINITY else usec / 1e6 + 30)
         return longest

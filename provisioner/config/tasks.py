@@ -381,6 +381,9 @@ class _Reader:
                 continue
             good = False
             refused = refused_key(key)
+            short = key.rpartition(".")[2]
+            if refused is not None and short != key and short in self.kinds:
+                refused = ("modules of Ansible do not run here", f"write the kind '{short}', with nsprov's own fields")
             if refused is not None:
                 self.problems.add(f"'{key}' is refused: {refused[0]}", raw.key_at(key), hint=refused[1])
             else:

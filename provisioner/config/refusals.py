@@ -54,6 +54,7 @@ _KEYWORDS: dict[str, tuple[str, str]] = {
     "retries": (_NO_RESULTS, "leave it out"),
     "roles": ("a role's tasks are not a play", "write include_role, or dependencies in meta/main.yml"),
     "run_once": ("a role declares what its own host has", "give the role to one host in the inventory"),
+    "serial": ("hosts are planned apart from each other", "choose some with --limit"),
     "strategy": ("a role's tasks are not a play", "leave it out"),
     "tasks": ("a role's task file is a list of tasks", "write the tasks themselves, or block:"),
     "throttle": ("steps are carried out in batches already", "leave it out"),

@@ -106,10 +106,11 @@ class _Context:
     templates: Templates
     frame: Frame
     source: Source | None
-    raw: Map
+    raw: Any
 
     def find_file(self, name: str, folder: Literal["files", "templates"]) -> Path:
-        named = next((self.raw.at(key) for key, given in self.raw.items() if given == name), None)
+        raw = self.raw if isinstance(self.raw, Map) else Map()
+        named = next((raw.at(key) for key, given in raw.items() if given == name), None)
         return find_file(name, folder, self.frame.place, named or self.source)
 
     def read_file(self, name: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from provisioner.config.source import Map
+from provisioner.config.values import what
 from provisioner.config.variables import Frame, has_template, walk
 from provisioner.errors import ConfigError, Problem, Source, did_you_mean
 
@@ -98,7 +99,7 @@ def _problem(
         below = ".".join(str(part) for part in path if part != loc[-1])
         message = f"{kind}{'.' + below if below else ''} needs the field '{loc[-1]}'"
     else:
-        message = f"{kind}.{dotted}: {_words(one, template)}" if dotted else f"{kind}: {_words(one, template)}"
+        message = f"{kind}.{dotted}: {_words(one)}" if dotted else f"{kind}: {_words(one)}"
     if one["type"] in ("literal_error", "enum") and hint is None:
         known = re.findall(r"'([^']*)'", str(context.get("expected", "")))
         near = did_you_mean(one.get("input"), known)
@@ -140,16 +141,32 @@ def _follow(
     return path, where, str(raw) if isinstance(raw, str) and has_template(raw) else None, ()
 
 
-def _words(one: dict[str, Any], template: str | None) -> str:
-    """What pydantic says, as a person says it, with the value."""
-    message = str(one["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+_EXPECTED = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "must be a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "must be a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "must be true or false"),
+    **dict.fromkeys(("string_type",), "must be a text"),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type"), "must be a list"),
+    **dict.fromkeys(
+        ("dict_type", "mapping_type", "model_type", "model_attributes_type"), "must be a mapping of fields"
+    ),
+}
+
+
+def _words(one: dict[str, Any]) -> str:
+    """What is wrong with a value, as a person says it, with the value."""
+    if one["type"] == "nsprov":
+        return str(one["msg"])
+    message = _EXPECTED.get(one["type"])
+    if message is None and one["type"] in ("literal_error", "enum"):
+        message = f"must be {one['ctx']['expected']}"
+    if message is None:
+        message = str(one["msg"]).removeprefix("Value error, ").replace("Input should", "must", 1)
+        message = message[:1].lower() + message[1:]
     value = one.get("input")
-    shown = ""
-    if isinstance(value, (str, int, float, bool)) and len(str(value)) <= 60 and one["type"] != "nsprov":
-        shown = f", not '{value}'"
-    elif value is None and one["type"] != "nsprov":
-        shown = ", not null"
-    return message[:1].lower() + message[1:] + shown
+    if isinstance(value, (str, int, float)):
+        return f"{message}, not '{value}'" if len(str(value)) <= 60 else message
+    return f"{message}, not {what(value)}"
 
 
 def _model_at(model: type[BaseModel], loc: Sequence[Any]) -> type[BaseModel] | None:

@@ -52,7 +52,8 @@ class Declaration:
     """A resource that a task declares, or one for each round of its loop."""
 
     kind: Kind[Any]
-    raw: Map
+    #: The fields as they were written: a mapping, or the template of one.
+    raw: Any
     render: Callable[[Frame], Any]
     source: Source
     #: Where each field's value was written, by dotted path.
@@ -443,7 +444,7 @@ class _Reader:
         if isinstance(given, str) and has_template(given):
             render = self._render(given, where)
             fields: Mapping[str, Source] = {}
-            body = Map((), where)
+            body: Any = given
         elif not isinstance(given, Map):
             what = "nothing" if given is None else "a list" if isinstance(given, list) else f"'{given}'"
             hint = f"for example: {kind.name}: {{name: {given if isinstance(given, str) else 'blue'}}}"

@@ -233,3 +233,22 @@ def test_hosts_of_one_inventory_do_not_see_each_others_values(project: Project) 
         assert declared.resource.name == name
     (declared,) = build_desired(inventory, "h1", {}, role_path=path, extra_vars={"x": "extra"}).resources.values()
     assert declared.resource.name == "y-extra"
+
+
+def test_a_variable_that_was_worked_out_is_worked_out_anew_where_what_it_uses_has_another_value(
+    project: Project,
+) -> None:
+    project.tasks(
+        """
+        - netns: {name: "{{ net }}"}
+        - netns: {name: "{{ net }}"}
+          vars: {zone: b}
+        - netns: {name: "{{ net }}{{ item }}"}
+          vars: {zone: "c{{ item }}"}
+          loop: [1, 2]
+        - file: {name: "/{{ net }}"}
+    """,
+        "{zone: a, area: 'area-{{ zone }}', net: 'net-{{ area }}'}",
+    )
+    assert project.names() == ["net-area-a", "net-area-b", "net-area-c11", "net-area-c22"]
+    assert project.names("file") == ["/net-area-a"]

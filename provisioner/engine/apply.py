@@ -6,14 +6,14 @@ and to carry that out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from provisioner.engine import manifest as manifests
-from provisioner.engine.graph import missing_references
+from provisioner.engine.graph import missing_references, place
 from provisioner.engine.plan import batches, make_plan, scope_of
-from provisioner.errors import HostError, NsprovError, Problems
+from provisioner.errors import ConfigError, HostError, NsprovError, Problem, Problems
 from provisioner.model import Action, Declared, Desired, Manifest, Owned, Plan, Scope, Snapshot, StepResult
 
 if TYPE_CHECKING:
@@ -77,27 +77,56 @@ def observe_and_plan(
     Raises ConfigError for what this host cannot do, or lacks; NotOwnedError for what is not ours.
     """
     manifest = manifests.load(project, target.read_manifests())
-    _refuse_what_host_cannot(desired, target)
-    snapshot = target.observe(scope_of(desired, manifest))
+    concerns = _refuse_what_host_cannot(desired, target)
+    try:
+        snapshot = target.observe(scope_of(desired, manifest))
+    except ConfigError as error:
+        raise ConfigError([_placed(problem, desired) for problem in error.problems]) from None
     going = set() if desired.partial else manifest.owned.keys() - desired.resources.keys()
     missing_references(desired, snapshot.resources.keys() - going).raise_if_any()
     if reason_for_delete is None:
         plan = make_plan(desired, snapshot, manifest, adopt=adopt)
     else:
         plan = make_plan(desired, snapshot, manifest, adopt=adopt, reason_for_delete=reason_for_delete)
-    return Observation(desired, manifest, snapshot, plan)
+    return Observation(desired, manifest, snapshot, replace(plan, warnings=_warnings(plan, concerns)))
 
 
-def _refuse_what_host_cannot(desired: Desired, target: Target) -> None:
-    from provisioner.engine.graph import place
-
+def _refuse_what_host_cannot(desired: Desired, target: Target) -> list[tuple[Address, str]]:
+    """Raise for what this host cannot do. Returns what it can do only in part, as warnings by address."""
     facts = target.facts()
     problems = Problems()
-    for declared in desired.resources.values():
-        for issue in declared.resource.check_host(facts):
+    warnings: list[tuple[Address, str]] = []
+    for address, declared in desired.resources.items():
+        for issue in (*declared.resource.check_host(facts), *declared.resource.audit(desired)):
             if issue.severity == "error":
                 problems.found.append(place(issue, declared))
+            else:
+                warnings.append((address, issue.message + (f"; {issue.hint}" if issue.hint else "")))
     problems.raise_if_any()
+    return warnings
+
+
+def _warnings(plan: Plan, concerns: Iterable[tuple[Address, str]]) -> tuple[str, ...]:
+    """The warnings about what the plan touches; the same about several resources is said once."""
+    touched = {step.address for step in plan.steps}
+    about: dict[str, list[Address]] = {}
+    for address, message in concerns:
+        if address in touched:
+            about.setdefault(message, []).append(address)
+    return tuple(
+        f"{addresses[0]}{f' and {len(addresses) - 1} more' if len(addresses) > 1 else ''}: {message}"
+        for message, addresses in about.items()
+    )
+
+
+def _placed(problem: Problem, desired: Desired) -> Problem:
+    """A host's complaint about a resource, with the place that declares it."""
+    if problem.source is not None:
+        return problem
+    for address, declared in desired.resources.items():
+        if problem.message.startswith(f"{address}: "):
+            return replace(problem, source=declared.source)
+    return problem
 
 
 def apply_plan(

@@ -18,6 +18,7 @@ NEVER = {
     "errors.py": {"provisioner"},
     "model.py": {"provisioner.host", "provisioner.engine", "provisioner.config", "provisioner.fleet"},
     "config": {"provisioner.host", "provisioner.engine", "provisioner.fleet", "provisioner.verify"},
+    "links.py": {"provisioner.host", "provisioner.engine", "provisioner.fleet", "provisioner.verify"},
     "resources": {"provisioner.host", "provisioner.engine", "provisioner.fleet", "provisioner.verify"},
     "engine": {"provisioner.host", "provisioner.fleet", "provisioner.verify"},
     "report": {"provisioner.host", "provisioner.fleet"},
@@ -27,7 +28,7 @@ NEVER = {
 SHELL_OF_THE_CORE = {"engine/apply.py"}
 
 #: Where a kind's driver stands beside its spec: the driver, which is handed a host, may import late what it needs.
-DRIVERS = {"resources"}
+DRIVERS = {"resources", "links.py"}
 
 #: What takes long to import, and no one needs in order to read a help text.
 HEAVY = ("pydantic", "jinja2", "pyroute2", "pystemd", "testinfra", "pytest", "yaml", "netaddr", "ansible")

@@ -103,9 +103,9 @@ def test_what_leaves_the_configuration_goes_back_to_what_a_link_has_by_itself(du
     assert (dummies.addresses("blue", "svc0"), dummies.routes("blue")) == ([], [])
 
 
-def test_on_the_host_it_comes_and_goes_and_leaves_nothing(dummies: Lab) -> None:
+def test_one_on_the_host_and_one_in_a_namespace_come_and_go_and_leave_nothing(dummies: Lab) -> None:
     before = listing(dummies.box)
-    dummies.apply("- dummy: {name: svc0, addresses: [10.50.0.1/32]}\n" + BLUE.replace("svc0", "svc1").strip("\n "))
+    dummies.apply(BLUE + "    - dummy: {name: svc0, addresses: [10.50.0.1/32]}\n")
     assert dummies.addresses(None, "svc0") == ["10.50.0.1/32"]
     dummies.box.nsprov("destroy", INVENTORY, "--yes")
     assert difference(before, listing(dummies.box)) == []

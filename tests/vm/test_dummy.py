@@ -1,4 +1,4 @@
-"""Dummy links, as ``tests/host`` has them, on a kernel that makes them for sure."""
+"""Dummy links on a kernel that has them for sure: the heart of ``tests/host/test_dummy.py``, in a virtual machine."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.host import test_dummy as on_a_host
 from tests.host.lab import Lab, lab_on
-from tests.host.test_dummy import *  # noqa: F403
 from tests.vm.machine import Machine
 
 
-@pytest.fixture(scope="module")
-def box(vm: Machine) -> Machine:
-    """The host of these tests: a virtual machine in place of a sandbox."""
-    return vm
-
-
 @pytest.fixture
-def lab(box: Machine) -> Iterator[Lab]:
-    with lab_on(box) as lab:
+def dummies(vm: Machine) -> Iterator[Lab]:
+    with lab_on(vm) as lab:
         yield lab
+
+
+test_it_holds_addresses = on_a_host.test_it_holds_addresses_and_routes_of_both_families_in_its_namespace
+test_what_is_changed_is_put_back = on_a_host.test_a_change_that_is_followed_by_a_refused_step_is_put_back
+test_it_leaves_nothing = on_a_host.test_one_on_the_host_and_one_in_a_namespace_come_and_go_and_leave_nothing

@@ -49,7 +49,15 @@ def listing(box: Any) -> dict[str, list[str]]:
         title, _, body = part.partition("\n")
         sections[title] = _lines(body)
     # What systemd and the kernel do by themselves, whoever looks.
-    noise = ("systemd-tmpfiles", "systemd-hostnamed", "user@", "user-runtime-dir", "session-", "nsprov-listing")
+    noise = (
+        "systemd-tmpfiles",
+        "systemd-hostnamed",
+        "user@",
+        "user-runtime-dir",
+        "session-",
+        "nsprov-listing",
+        "__pycache__",
+    )
     for title, lines in sections.items():
         sections[title] = [line for line in lines if not any(word in line for word in noise)]
     return sections
@@ -77,7 +85,9 @@ def _lines(body: str) -> list[str]:
 
 def _steady(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _steady(item) for key, item in value.items() if key not in _FLEETING and not key.endswith("_timer")}
+        return {
+            key: _steady(item) for key, item in value.items() if key not in _FLEETING and not key.endswith("_timer")
+        }
     if isinstance(value, list):
         return [_steady(item) for item in value]
     return value

@@ -22,10 +22,13 @@ HOSTS = [("demo.yml", "demo"), ("lab.yml", "host3"), ("production", "edge01"), (
 LOCAL = ("--extra-vars", "ansible_connection=local", "--yes")
 
 
-@pytest.fixture(autouse=True)
-def _started(box: Any) -> None:
+@pytest.fixture
+def box(sandboxes: Callable[..., Any]) -> Any:
+    """A host of its own for each test."""
+    made = sandboxes()
     # What the first use of the bus and of a transient unit starts and makes is systemd's own.
-    box.run("touch /run/started; busctl list > /dev/null; mkdir -p /run/systemd/transient")
+    made.run("touch /run/started; busctl list > /dev/null; mkdir -p /run/systemd/transient")
+    return made
 
 
 def recorded_while(box: Any, command: str) -> str:
@@ -35,7 +38,14 @@ def recorded_while(box: Any, command: str) -> str:
             f"""
             set -u
             rm -rf /tmp/heard && mkdir /tmp/heard && cd /tmp/heard
-            sleep 3 # the kernel announces link-local addresses a while after the links
+            for try in 1 2 3 4 5 6 7 8 9 10; do # the kernel tells of link-local addresses and ports a while later
+                for name in "" $(ls /run/netns); do
+                    timeout 2 ip ${{name:+-n $name}} monitor all &
+                done > moving 2>&1
+                wait
+                grep -qv -e '^Monitoring' -e '^.NEIGH' moving || break
+            done
+            rm moving
             pids=""
             for name in $(ls /run/netns); do
                 ip -n $name monitor all > ip-$name 2>&1 & pids="$pids $!"
@@ -51,7 +61,7 @@ def recorded_while(box: Any, command: str) -> str:
             {command} > /tmp/command.log 2>&1
             sleep 0.5
             kill $pids; wait
-            grep -rv '^Monitoring' . || true
+            grep -rv -e '^Monitoring' -e '^.NEIGH' . || true # who was seen on the wire is no configuration
             """
         ).stdout
     )

@@ -94,7 +94,7 @@ class Sandbox:
         record = state.read(name)
         if record is None or not record.ready or not record.guarded:
             running = [other.name for other in list_sandboxes()]
-            hint = f"running: {', '.join(running)}" if running else f"start it: nsprov sandbox start {name}"
+            hint = f"start it: nsprov sandbox start {name}" + (f"   (running: {', '.join(running)})" if running else "")
             raise UsageError(f"no sandbox named '{name}' is running", hint=hint)
         return cls(record)
 

@@ -1,0 +1,586 @@
+"""Steps that the host refuses in the middle of an apply: each kind, each action, and the host is as before.
+
+A project with something of every kind is applied once. Every case then applies a large change (a tenant goes,
+one comes, one is changed and has things replaced) in which one step is refused by the kernel or by systemd.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.host.listing import difference, listing
+
+PROJECT = Path(__file__).parent / "projects" / "failures"
+INVENTORY = "/root/project/inventory.yml"
+VICTIMS = "/root/project/roles/victims/tasks/main.yml"
+MANIFEST = "/var/lib/nsprov/manifests/failures.json"
+NSPROV = f"{sys.executable} -m provisioner"
+
+Task = dict[str, Any]
+
+CHAIN = "chain c { type filter hook input priority 0; policy accept; tcp dport 99 drop; }\n"
+
+#: What the cases change: applied with the rest of the project, one task a line.
+THERE: Mapping[str, Task] = {
+    "netns": {"netns": {"name": "vict"}},
+    "bridge": {"bridge": {"name": "br-vict", "addresses": ["10.81.0.1/24"]}},
+    "veth": {
+        "veth": {
+            "name": "ve-vict",
+            "addresses": ["10.82.0.1/24"],
+            "routes": [{"to": "10.182.0.0/16", "via": "10.82.0.9"}],
+            "peer": {"netns": "stay", "name": "vict0", "addresses": ["10.82.0.2/24"]},
+        }
+    },
+    "route": {"route": {"name": "vroute", "to": "10.83.0.0/16", "via": "10.78.0.5", "dev": "br-firm"}},
+    "rule": {"rule": {"priority": 2000, "from": "10.84.0.0/24", "table": 84}},
+    "nftables": {"nftables": {"table": "inet vict", "ruleset": CHAIN}},
+    "sysctl": {"sysctl": {"key": "net.ipv4.ip_default_ttl", "value": 65}},
+    "slice": {"slice": {"name": "vict.slice", "MemoryMax": "64M"}},
+    "unit": {
+        "unit": {"name": "vict.service", "ExecStart": "/bin/sleep infinity", "Slice": "vict.slice", "MemoryMax": "32M"}
+    },
+    "door": {
+        "unit": {
+            "name": "vdoor.service",
+            "ExecStart": "/bin/sleep infinity",
+            "socket": {"ListenStream": "127.0.0.1:9100"},
+        }
+    },
+    "clock": {"unit": {"name": "vclock.service", "ExecStart": "/bin/true", "timer": {"OnCalendar": "yearly"}}},
+    "folder": {"directory": {"path": "/srv/vict", "mode": "0755"}},
+    "directory": {"directory": {"path": "/srv/vict/dir", "mode": "0750"}},
+    "file": {"file": {"path": "/srv/vict/file", "content": "first\n", "mode": "0640", "owner": "daemon"}},
+    "template": {"template": {"dest": "/srv/vict/template", "src": "victim.j2"}},
+}
+
+READ_ONLY = "mount --bind {0} {0} && mount -o remount,ro,bind {0}"
+
+
+def read_only(path: str) -> dict[str, str]:
+    return {"arrange": READ_ONLY.format(path), "disarm": f"umount {path}"}
+
+
+def no_stopping(unit: str) -> dict[str, str]:
+    """systemd refuses to stop the unit."""
+    folder = f"/run/systemd/system/{unit}.d"
+    return {
+        "arrange": f"mkdir -p {folder} && printf '[Unit]\\nRefuseManualStop=yes\\n' > {folder}/no.conf"
+        " && systemctl daemon-reload",
+        "disarm": f"rm -r {folder} && systemctl daemon-reload",
+    }
+
+
+def with_(name: str, **fields: Any) -> Task:
+    """A task of THERE with other fields; None takes one out."""
+    ((kind, given),) = THERE[name].items()
+    merged = {**given, **fields}
+    return {kind: {key: value for key, value in merged.items() if value is not None}}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A change that the host refuses: the step, how it is made to, and the host's words."""
+
+    title: str
+    #: The verb and the address of the step that is refused.
+    step: str
+    words: str
+    #: Tasks that replace those of the same name; None leaves one out; others are added.
+    tasks: Mapping[str, Task | None]
+    arrange: str = "true"
+    disarm: str = "true"
+    #: What the command line begins with.
+    under: str = ""
+
+    def written(self, first: bool = False) -> str:
+        """The role's tasks, one a line."""
+        tasks = {**THERE, **self.tasks}
+        return "".join(f"- {json.dumps(task)}\n" for task in tasks.values() if task is not None)
+
+    @property
+    def line(self) -> int:
+        """The line of the task whose step is refused: of the last one that the case declares."""
+        tasks = {**THERE, **self.tasks}
+        name = next(reversed(self.tasks))
+        kept = [one for one, task in tasks.items() if task is not None or one == name]
+        if tasks[name] is None:  # it is in the manifest, with the line that it had
+            kept = list(THERE)
+        return kept.index(name) + 1
+
+
+CREATED = [
+    Fault(
+        "a namespace whose name is a folder",
+        "creating netns/vnew",
+        "Is a directory",
+        {"new": {"netns": {"name": "vnew"}}},
+        "mkdir -p /run/netns/vnew/x",
+        "rm -r /run/netns/vnew",
+    ),
+    Fault(
+        "a bridge whose name another interface has",
+        "creating bridge/br-new",
+        "File exists",
+        {"new": {"bridge": {"name": "br-new"}}},
+        "ip link add br-new type veth peer name br-newp",
+        "ip link del br-new",
+    ),
+    Fault(
+        "a bridge with an address that the kernel refuses",
+        "creating bridge/br-new",
+        "denied",
+        {"new": {"bridge": {"name": "br-new", "addresses": ["10.85.0.1/24", "fd85::1/64"]}}},
+        "sysctl -q -w net.ipv6.conf.default.disable_ipv6=1",
+        "sysctl -q -w net.ipv6.conf.default.disable_ipv6=0",
+    ),
+    Fault(
+        "a pair whose name another interface has",
+        "creating veth/ve-new",
+        "File exists",
+        {"new": {"veth": {"name": "ve-new", "peer": {"name": "ve-newp"}}}},
+        "ip link add ve-new type bridge",
+        "ip link del ve-new",
+    ),
+    Fault(
+        "a pair whose peer's name is taken",
+        "creating veth/ve-new",
+        "File exists",
+        {"new": {"veth": {"name": "ve-new", "peer": {"name": "ve-newp"}}}},
+        "ip link add ve-newp type bridge",
+        "ip link del ve-newp",
+    ),
+    Fault(
+        "a route to an unreachable gateway",
+        "creating route/10.86.0.0/16",
+        "Nexthop has invalid gateway",
+        {"new": {"route": {"to": "10.86.0.0/16", "via": "10.200.0.1", "dev": "br-firm"}}},
+    ),
+    Fault(
+        "a ruleset for an interface that is not there",
+        "creating nftables/inet vnew",
+        "Interface does not exist",
+        {"new": {"nftables": {"table": "inet vnew", "ruleset": "chain c { iif nope0 drop; }\n"}}},
+    ),
+    Fault(
+        "a ruleset that the kernel refuses",
+        "creating nftables/inet vnew",
+        "No such file or directory",
+        {
+            "new": {
+                "nftables": {
+                    "table": "inet vnew",
+                    "ruleset": "flowtable f { hook ingress priority 0; devices = { nope0 }; }\n",
+                }
+            }
+        },
+    ),
+    Fault(
+        "a setting's value that the kernel refuses",
+        "creating sysctl/net.ipv4.tcp_keepalive_probes",
+        "Invalid argument",
+        {"new": {"sysctl": {"key": "net.ipv4.tcp_keepalive_probes", "value": 999}}},
+    ),
+    Fault(
+        "a slice that needs a unit which is not there",
+        "creating slice/vnew.slice",
+        "not found",
+        {"new": {"slice": {"name": "vnew.slice", "MemoryMax": "64M", "Requires": ["nope.target"]}}},
+    ),
+    Fault(
+        "a program that is not there",
+        "creating unit/vnew.service",
+        "203",
+        {"new": {"unit": {"name": "vnew.service", "ExecStart": "/no/such/program"}}},
+    ),
+    Fault(
+        "a unit that needs a unit which is not there",
+        "creating unit/vnew.service",
+        "Unit nope.target not found",
+        {"new": {"unit": {"name": "vnew.service", "ExecStart": "/bin/sleep 99", "Requires": ["nope.target"]}}},
+    ),
+    Fault(
+        "a unit whose preparation fails",
+        "creating unit/vnew.service",
+        "no such luck",
+        {
+            "new": {
+                "unit": {
+                    "name": "vnew.service",
+                    "ExecStartPre": "/bin/sh -c 'echo no such luck; exit 3'",
+                    "ExecStart": "/bin/sleep 99",
+                }
+            }
+        },
+    ),
+    Fault(
+        "a unit that does not start in time",
+        "creating unit/vnew.service",
+        "timeout",
+        {
+            "new": {
+                "unit": {
+                    "name": "vnew.service",
+                    "Type": "notify",
+                    "ExecStart": "/bin/sleep 99",
+                    "TimeoutStartSec": "300ms",
+                }
+            }
+        },
+    ),
+    Fault(
+        "a unit that dies right after its start",
+        "creating unit/vnew.service",
+        "last words",
+        {"new": {"unit": {"name": "vnew.service", "ExecStart": "/bin/sh -c 'echo last words; exit 4'"}}},
+    ),
+    Fault(
+        "a socket whose port is taken",
+        "creating unit/vnew.service",
+        "resources",
+        {
+            "new": {
+                "unit": {
+                    "name": "vnew.service",
+                    "ExecStart": "/bin/sleep 99",
+                    "socket": {"ListenStream": "127.0.0.1:9200"},
+                }
+            }
+        },
+        "systemd-run -q --unit=holder --socket-property=ListenStream=127.0.0.1:9200 /bin/true",
+        "systemctl stop holder.socket",
+    ),
+    Fault(
+        "a timer of a name that is taken",
+        "creating unit/vnew.service",
+        "vnew.timer",
+        {"new": {"unit": {"name": "vnew.service", "ExecStart": "/bin/true", "timer": {"OnCalendar": "yearly"}}}},
+        "printf '[Timer]\\nOnActiveSec=9h\\nUnit=basic.target\\n' > /run/systemd/system/vnew.timer"
+        " && systemctl daemon-reload && systemctl start vnew.timer",
+        "systemctl stop vnew.timer; rm /run/systemd/system/vnew.timer; systemctl daemon-reload",
+    ),
+    Fault(
+        "a file on a disk that is full",
+        "creating file//srv/full/new",
+        "No space left on device",
+        {"new": {"file": {"path": "/srv/full/new", "content": "x" * 99999}}},
+        "mkdir /srv/full && mount -t tmpfs -o size=16k full /srv/full",
+        "umount /srv/full && rmdir /srv/full",
+    ),
+    Fault(
+        "a directory on a disk that takes no writes",
+        "creating directory//srv/full/new",
+        "Read-only file system",
+        {"new": {"directory": {"path": "/srv/full/new"}}},
+        "mkdir /srv/full && mount -t tmpfs -o ro full /srv/full",
+        "umount /srv/full && rmdir /srv/full",
+    ),
+    Fault(
+        "a template on a disk that takes no writes",
+        "creating template//srv/full/new",
+        "Read-only file system",
+        {"new": {"template": {"dest": "/srv/full/new", "src": "victim.j2"}}},
+        "mkdir /srv/full && mount -t tmpfs -o ro full /srv/full",
+        "umount /srv/full && rmdir /srv/full",
+    ),
+]
+
+CHANGED = [
+    Fault(
+        "a namespace's name that cannot be removed",
+        "deleting netns/",
+        "Read-only file system",
+        {"netns": None},
+        "mount -o remount,ro,bind /run/netns",
+        "mount -o remount,rw,bind /run/netns",
+    ),
+    Fault(
+        "an address that the kernel refuses to a bridge",
+        "changing bridge/br-vict",
+        "denied",
+        {"bridge": with_("bridge", addresses=["10.81.0.2/24", "fd81::1/64"])},
+        "sysctl -q -w net.ipv6.conf.br-vict.disable_ipv6=1",
+        "sysctl -q -w net.ipv6.conf.br-vict.disable_ipv6=0",
+    ),
+    Fault(
+        "a route that the kernel refuses to a pair",
+        "changing veth/ve-vict",
+        "Nexthop has invalid gateway",
+        {
+            "veth": with_(
+                "veth", addresses=["10.82.1.1/24"], mtu=1300, routes=[{"to": "10.182.0.0/16", "via": "10.200.0.1"}]
+            )
+        },
+    ),
+    Fault(
+        "a pair that is replaced by one whose peer's name is taken",
+        "creating veth/ve-vict",
+        "File exists",
+        {"veth": with_("veth", peer={"netns": "stay", "name": "taken0", "addresses": ["10.82.0.2/24"]})},
+        "ip -n stay link add taken0 type bridge",
+        "ip -n stay link del taken0",
+    ),
+    Fault(
+        "another gateway that is unreachable",
+        "changing route/vroute",
+        "Nexthop has invalid gateway",
+        {"route": with_("route", via="10.200.0.1")},
+    ),
+    Fault(
+        "a route that is replaced by an impossible one",
+        "creating route/vroute",
+        "Nexthop has invalid gateway",
+        {"route": with_("route", to="10.183.0.0/16", via="10.200.0.1")},
+    ),
+    Fault(
+        "a ruleset that the kernel refuses in place of another",
+        "changing nftables/inet vict",
+        "No such file or directory",
+        {
+            "nftables": with_(
+                "nftables", ruleset=CHAIN + "flowtable f { hook ingress priority 0; devices = { nope0 }; }\n"
+            )
+        },
+    ),
+    Fault(
+        "another value that the kernel refuses",
+        "changing sysctl/net.ipv4.ip_default_ttl",
+        "Invalid argument",
+        {"sysctl": with_("sysctl", value=999)},
+    ),
+    Fault(
+        "a setting that cannot be put back",
+        "deleting sysctl/net.ipv4.ip_default_ttl",
+        "Read-only file system",
+        {"sysctl": None},
+        **read_only("/proc/sys/net/ipv4/ip_default_ttl"),
+    ),
+    Fault(
+        "a limit of a slice that systemd cannot write down",
+        "changing slice/vict.slice",
+        "vict.slice",
+        {"slice": with_("slice", MemoryMax="65M")},
+        "mkdir -p /run/systemd/transient/vict.slice.d/50-MemoryMax.conf/x",
+        "rm -r /run/systemd/transient/vict.slice.d",
+    ),
+    Fault(
+        "a slice that systemd does not stop",
+        "deleting slice/vict.slice",
+        "Operation refused",
+        {"unit": None, "slice": None},
+        **no_stopping("vict.slice"),
+    ),
+    Fault(
+        "a limit of a unit that systemd cannot write down",
+        "changing unit/vict.service",
+        "vict.service",
+        {"unit": with_("unit", MemoryMax="33M")},
+        "mkdir -p /run/systemd/transient/vict.service.d/50-MemoryMax.conf/x",
+        "rm -r /run/systemd/transient/vict.service.d",
+    ),
+    Fault(
+        "a changed unit whose program is not there",
+        "changing unit/vict.service",
+        "203",
+        {"unit": with_("unit", ExecStart="/no/such/program")},
+    ),
+    Fault(
+        "a changed unit that dies right after its start",
+        "changing unit/vict.service",
+        "last words",
+        {"unit": with_("unit", ExecStart="/bin/sh -c 'echo last words; exit 4'")},
+    ),
+    Fault(
+        "a unit that systemd does not stop",
+        "deleting unit/vict.service",
+        "Operation refused",
+        {"unit": None},
+        **no_stopping("vict.service"),
+    ),
+    Fault(
+        "a changed unit that systemd does not stop",
+        "changing unit/vict.service",
+        "Operation refused",
+        {"unit": with_("unit", ExecStart="/bin/sleep 99999")},
+        **no_stopping("vict.service"),
+    ),
+    Fault(
+        "a changed socket whose port is taken",
+        "changing unit/vdoor.service",
+        "resources",
+        {"door": with_("door", socket={"ListenStream": "127.0.0.1:9200"})},
+        "systemd-run -q --unit=holder --socket-property=ListenStream=127.0.0.1:9200 /bin/true",
+        "systemctl stop holder.socket",
+    ),
+    Fault(
+        "a socket that systemd does not stop",
+        "deleting unit/vdoor.service",
+        "Operation refused",
+        {"door": None},
+        **no_stopping("vdoor.socket"),
+    ),
+    Fault(
+        "a timer that systemd does not stop",
+        "deleting unit/vclock.service",
+        "Operation refused",
+        {"clock": None},
+        **no_stopping("vclock.timer"),
+    ),
+    Fault(
+        "a timer that needs a unit which is not there",
+        "changing unit/vclock.service",
+        "Unit nope.target not found",
+        {"clock": with_("clock", timer={"OnCalendar": "monthly", "Requires": ["nope.target"]})},
+    ),
+    Fault(
+        "a file that cannot be written",
+        "changing file//srv/vict/file",
+        "Read-only file system",
+        {"file": with_("file", content="second\n")},
+        **read_only("/srv/vict"),
+    ),
+    Fault(
+        "a file that cannot be removed",
+        "deleting file//srv/vict/file",
+        "Read-only file system",
+        {"file": None},
+        **read_only("/srv/vict"),
+    ),
+    Fault(
+        "a mode that cannot be set",
+        "changing directory//srv/vict/dir",
+        "Read-only file system",
+        {"directory": with_("directory", mode="0700")},
+        **read_only("/srv/vict"),
+    ),
+    Fault(
+        "a directory that is not empty",
+        "deleting directory//srv/vict/dir",
+        "it has theirs",
+        {"directory": None},
+        "touch /srv/vict/dir/theirs",
+        "rm /srv/vict/dir/theirs",
+    ),
+    Fault(
+        "a template that cannot be written",
+        "changing template//srv/vict/template",
+        "Read-only file system",
+        {"template": {"template": {**THERE["template"]["template"], "vars": {"word": "other"}}}},
+        **read_only("/srv/vict"),
+    ),
+    Fault(
+        "a template that cannot be removed",
+        "deleting template//srv/vict/template",
+        "Read-only file system",
+        {"template": None},
+        **read_only("/srv/vict"),
+    ),
+]
+
+
+@dataclass
+class Settled:
+    """A host on which the project was applied, and what was there then."""
+
+    before: dict[str, list[str]]
+    pids: dict[str, str]
+    manifest: str
+    #: Set by a test that could not leave the host as it was.
+    spoilt: bool = field(default=False)
+
+
+WORKLOADS = ("app-stay", "limited-stay", "app-gone", "app-moved", "vict")
+
+
+def nsprov(box: Any, command: str, *options: str, under: str = "", check: bool = True) -> Any:
+    words = ["cd /root/project &&", under, NSPROV, command, "inventory.yml", *options]
+    return box.run(" ".join(words), check=check, timeout=120)
+
+
+def pids(box: Any) -> dict[str, str]:
+    """The main process of every workload that no case touches."""
+    shown = box.run(["systemctl", "show", "-P", "MainPID", "app-stay", "limited-stay"], check=False).stdout
+    return dict(zip(("app-stay", "limited-stay"), shown.split(), strict=False))
+
+
+def fresh_project(box: Any, victims: str) -> None:
+    box.run(f"rm -rf /root/project && cp -r {PROJECT} /root/project")
+    box.write(VICTIMS, victims)
+
+
+UNTOUCHED = Fault("", "", "", {})
+
+
+@pytest.fixture(scope="module")
+def prepared(box: Any) -> Any:
+    """The box, with what systemd makes by itself once it is used made already."""
+    box.run("touch /run/started; mkdir -p /run/systemd/transient /run/systemd/system /run/netns")
+    box.run("mount --bind /run/netns /run/netns; mount --make-shared /run/netns")
+    fresh_project(box, UNTOUCHED.written())
+    return box
+
+
+@pytest.fixture(scope="module")
+def empty(prepared: Any) -> dict[str, list[str]]:
+    """The listing of the host without the project."""
+    return listing(prepared)
+
+
+@pytest.fixture(scope="module")
+def _kept() -> dict[str, Settled]:
+    return {}
+
+
+@pytest.fixture
+def settled(prepared: Any, empty: dict[str, list[str]], _kept: dict[str, Settled]) -> Iterator[Settled]:
+    """The project as it is applied. Applied once for all tests that leave the host as it was."""
+    box = prepared
+    fresh_project(box, UNTOUCHED.written())
+    if "settled" not in _kept:
+        nsprov(box, "destroy", "--yes")
+        nsprov(box, "apply", "--yes")
+        _kept["settled"] = Settled(listing(box), pids(box), box.run(["cat", MANIFEST]).stdout)
+    state = _kept["settled"]
+    state.spoilt = True
+    yield state
+    if state.spoilt:
+        del _kept["settled"]
+
+
+def refused(box: Any, fault: Fault, *options: str) -> Any:
+    """Apply the case's change, and let go of what makes the host refuse it."""
+    box.write(VICTIMS, fault.written())
+    box.run(fault.arrange)
+    try:
+        return nsprov(box, "apply", "--yes", *options, under=fault.under, check=False)
+    finally:
+        box.run(fault.disarm)
+
+
+def assert_told(done: Any, fault: Fault) -> None:
+    told = done.stdout + done.stderr
+    assert done.returncode == 1, told
+    summary = done.stdout[done.stdout.index("not applied") :]
+    assert f"failed {fault.step}" in summary, summary
+    assert fault.words in summary, summary
+    assert f"victims/tasks/main.yml:{fault.line}" in summary or fault.step.endswith("/"), summary
+    assert "the host was put back" in summary, summary
+
+
+@pytest.mark.parametrize("fault", [*CREATED, *CHANGED], ids=lambda fault: fault.title.replace(" ", "-"))
+def test_a_refused_step_in_a_large_change_leaves_the_host_as_it_was(box: Any, settled: Settled, fault: Fault) -> None:
+    done = refused(box, fault, "-e", "changes=true")
+    assert_told(done, fault)
+    assert difference(settled.before, listing(box)) == []
+    assert pids(box) == settled.pids
+    assert box.run(["cat", MANIFEST]).stdout == settled.manifest
+    fresh_project(box, UNTOUCHED.written())
+    assert nsprov(box, "plan").stdout.strip() == "here   no changes"
+    settled.spoilt = False

@@ -78,8 +78,13 @@ def need_root(name: str = "this host") -> None:
 
 def sandbox_target(name: str, sandbox: Sandbox) -> Target:
     """A connection into a running sandbox, by a process forked into it."""
+    from provisioner import directives
     from provisioner.fleet.agent import AgentTarget, serve_socket
+    from provisioner.host import nft
 
+    # The sandbox's root may have neither the package's files nor this libc's libraries.
+    directives.known("service")
+    nft.preload()
     return AgentTarget(name, sandbox.fork(serve_socket, preload=_agent_modules()), f"nsprov-sandbox://{sandbox.name}")
 
 

@@ -12,6 +12,7 @@ import errno
 import os
 import re
 import threading
+from contextlib import suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from provisioner.host.netlink import Network
 
-__all__ = ["Nft"]
+__all__ = ["Nft", "preload"]
 
 _LIBRARY = "libnftables.so.1"
 _WRITES_FOR_A_CHILD, _MOST_CHILDREN = 4, 16
@@ -180,6 +181,12 @@ class _Session:
 
 def _open_session() -> Callable[[str], tuple[bool, str, str]]:
     return _Session().run
+
+
+def preload() -> None:
+    """Load libnftables where it can be: a process that then enters another root keeps the one it knows."""
+    with suppress(HostError):
+        _library()
 
 
 @cache

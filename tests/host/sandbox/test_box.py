@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -330,6 +331,22 @@ def test_a_root_tree_that_is_given_is_booted_and_left_as_it_was(
     # A function that is forked in needs no Python there.
     with other.sandbox.fork(lambda far: far.sendall(Path("/etc/marker").read_bytes())) as connection:
         assert connection.socket.recv(64) == b"this tree\n"
+
+
+def test_an_apply_to_another_root_needs_neither_python_nor_libraries_there(
+    sandboxes: Callable[..., Box], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    tree, project = tmp_path_factory.mktemp("root"), tmp_path_factory.mktemp("project")
+    _plant(tree)
+    other = sandboxes(root=tree)
+    tenant = {"role": "tenant", "vars": {"tenant_name": "blue", "tenant_address": "10.20.0.2/24"}}
+    variables = {"ansible_connection": "sandbox", "nsprov_roles": ["bridge_network", tenant]}
+    inventory = project / "inventory.yml"
+    inventory.write_text(json.dumps({"all": {"hosts": {other.sandbox.name: variables}}}))
+    for expected in ("applied: 6 created", "no changes"):
+        command = [sys.executable, "-m", "provisioner", "apply", str(inventory), "--yes"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert expected in done.stdout, done.stderr
 
 
 def test_a_root_tree_without_systemd_is_refused_with_what_to_install(tmp_path: Path) -> None:

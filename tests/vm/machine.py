@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGES = "systemd,systemd-sysv,dbus,iproute2,nftables,libnftables1,python3,udev,kmod,iputils-ping,procps,libsystemd0"
@@ -106,7 +107,9 @@ class Machine:
         """A shell command, or an argument list, as root in the guest."""
         argv = ["bash", "-c", command] if isinstance(command, str) else command
         answer = self._ask({"argv": argv, "input": input}, timeout)
-        done = subprocess.CompletedProcess(argv, answer["code"], answer["stdout"], answer["stderr"])
+        done: subprocess.CompletedProcess[str] = subprocess.CompletedProcess(
+            argv, answer["code"], answer["stdout"], answer["stderr"]
+        )
         if check and done.returncode != 0:
             raise AssertionError(f"{command!r} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done
@@ -159,7 +162,7 @@ class Machine:
             input=base64.b64encode(files).decode(),
         )
 
-    def _ask(self, request: dict[str, object], timeout: float) -> dict[str, object]:
+    def _ask(self, request: dict[str, object], timeout: float) -> dict[str, Any]:
         self._line.settimeout(timeout)
         number = time.monotonic_ns()
         self._line.sendall(json.dumps({"number": number, **request}).encode() + b"\n")

@@ -70,7 +70,7 @@ def _topic_text(topic: str) -> str:
     except KeyError as error:
         unknown = error.args[0]
         parent = path[: path.rindex(unknown)].rstrip(".")
-        known = entry.field(parent).fields if parent else entry.fields
+        known = entry.field(parent).fields if parent else entry.fields + entry.directives
         hint = did_you_mean(unknown, [one.name for one in known])
         raise UsageError(f"{name}{'.' if parent else ''}{parent} has no field '{unknown}'", hint=hint) from None
 

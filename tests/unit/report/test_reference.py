@@ -225,3 +225,14 @@ def test_a_task_that_the_loader_refuses_does_not_fit_the_schema(schema: Draft202
 )
 def test_a_task_that_the_loader_takes_fits_the_schema(schema: Draft202012Validator, task: Any) -> None:
     assert schema.is_valid([task])
+
+
+@pytest.mark.parametrize(("topic", "right"), [("veth.peer.adresses", "addresses"), ("unit.MemoryMx", "MemoryMax")])
+def test_explain_of_an_unknown_field_suggests_the_right_one(topic: str, right: str) -> None:
+    done = explain(topic)
+    assert done.returncode == 64
+    assert f"did you mean '{right}'?" in done.stderr
+
+
+def test_explain_of_a_directive_says_what_it_takes() -> None:
+    assert "a size such as 512M" in explain("unit.MemoryMax").stdout

@@ -572,7 +572,7 @@ def parse_nsid(data: bytes) -> int | None:
     return None if number < 0 else number
 
 
-def split(buffer: bytes | memoryview) -> Iterator[tuple[int, int, int, bytes]]:
+def split(buffer: bytes | bytearray) -> Iterator[tuple[int, int, int, bytes]]:
     """The messages of a datagram: kind, flags, sequence number and body of each."""
     start, end = 0, len(buffer)
     while start + 16 <= end:

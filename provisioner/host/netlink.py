@@ -32,6 +32,8 @@ _SO_NETNS_COOKIE = 71
 #: More unread acknowledgements than this may overflow a socket's buffer.
 BATCH = 64
 _LOOPBACK = 1
+#: The kernel answers a dump in parts of at most 32 KiB.
+_LARGEST = 64 * 1024
 
 
 class Refusal(NamedTuple):
@@ -47,8 +49,6 @@ class Refusal(NamedTuple):
 
 class Socket:
     """A routing netlink socket, in the namespace of the thread that opened it."""
-
-    _buffer = bytearray(256 * 1024)  # shared: one thread at a time reads
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
@@ -128,7 +128,7 @@ class Socket:
 
     def _receive(self) -> list[tuple[int, int, int, bytes]]:
         try:
-            size = self._socket.recv_into(self._buffer)
+            return list(m.split(self._socket.recv(_LARGEST)))
         except OSError as error:
             if error.errno == errno.ENOBUFS:
                 raise HostError(
@@ -136,7 +136,6 @@ class Socket:
                     code=errno.ENOBUFS, hint="raise net.core.rmem_default",
                 ) from None  # fmt: skip
             raise
-        return list(m.split(memoryview(self._buffer)[:size]))
 
 
 @dataclass

@@ -152,7 +152,12 @@ class LinkDriver(Driver[L], Generic[L]):
             missing = f"cannot make {one.address}: there is no namespace {one.netns}"
             failures.append(None if network.exists(one.netns) else Failure(missing, errno.ENOENT))
             if failures[index] is None:
-                own = {name: value for name in one.own_fields if (value := getattr(one, name)) is not None}
+                # A kernel that lacks a setting refuses even what it would be without it.
+                own = {
+                    name: value
+                    for name, default in one.own_fields.items()
+                    if (value := getattr(one, name)) is not None and value != default
+                }
                 data = b"".join(self.pack_own(own))
                 request = m.link_create(one.name, one.kind, data, mtu=one.mtu, mac=one.macaddress)
                 requests.append((one.netns, f"the {one.kind} {place_name(one.netns, one.name)}", request))

@@ -135,21 +135,23 @@ def _share_folder() -> None:
 def make(name: str) -> None:
     """Move the calling thread into a new namespace, and give it a name.
 
-    Raises OSError: EEXIST where there is a namespace of that name. A file that is none is replaced.
+    Raises OSError: EEXIST where there is a namespace of that name. A file that is none is taken: it is what
+    is left of one that was not removed to the end.
     """
     path = str(FOLDER / name)
+    fresh = True
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
     except FileExistsError:
         if holds_namespace(name):
             raise
-        remove(name)
-        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+        fresh = False
     try:
         _checked(_libc.unshare(_CLONE_NEWNET))
         _mount("/proc/thread-self/ns/net", path, _MS_BIND)
     except OSError:
-        os.unlink(path)  # noqa: PTH108 - as hot as the rest
+        if fresh:
+            os.unlink(path)  # noqa: PTH108 - as hot as the rest
         raise
 
 

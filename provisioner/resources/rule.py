@@ -285,7 +285,11 @@ def _find(network: Network, netns: str | None, specs: Sequence[RuleEntry]) -> Ru
 
 
 def _carry_out_in(network: Network, netns: str | None, steps: Sequence[Step]) -> Iterator[StepResult]:
-    """An update adds the new rule before it removes the old: no packet is routed by neither."""
+    """An update adds the new rule before it removes the old: no packet is routed by neither.
+
+    But for rules that differ in `not` alone: the kernel takes them for one, and would refuse the new, and
+    remove whichever comes first.
+    """
     if not network.exists(netns):
         for step in steps:
             gone = step.action is Action.DELETE
@@ -293,11 +297,21 @@ def _carry_out_in(network: Network, netns: str | None, steps: Sequence[Step]) ->
             yield StepResult(step.address, words, 0 if gone else errno.ENOENT)
         return
     failed: dict[Address, StepResult] = {}
-    _send(network, netns, [(s, s.after) for s in steps if s.action is not Action.DELETE], True, failed)
-    going = [(s, s.before) for s in steps if s.action is not Action.CREATE and s.address not in failed]
-    _send(network, netns, going, False, failed)
+    first = [step for step in steps if _same_to_the_kernel(step)]
+    _send(network, netns, [(s, s.before) for s in first], False, failed)
+    coming = [(s, s.after) for s in steps if s.action is not Action.DELETE and s.address not in failed]
+    _send(network, netns, coming, True, failed)
+    going = [(s, s.before) for s in steps if s.action is not Action.CREATE and s not in first]
+    _send(network, netns, [(s, rule) for s, rule in going if s.address not in failed], False, failed)
     for step in steps:
         yield failed.get(step.address, StepResult(step.address))
+
+
+def _same_to_the_kernel(step: Step) -> bool:
+    before, after = step.before, step.after
+    if not isinstance(before, Rule) or not isinstance(after, Rule):
+        return False
+    return before.invert is not after.invert and _entry(before)._replace(invert=after.invert) == _entry(after)
 
 
 def _send(

@@ -120,7 +120,7 @@ CREATED = [
     Fault(
         "a namespace whose name is a folder",
         "creating netns/vnew",
-        "Is a directory",
+        "Not a directory",
         {"new": {"netns": {"name": "vnew"}}},
         "mkdir -p /run/netns/vnew/x",
         "rm -r /run/netns/vnew",

@@ -450,12 +450,15 @@ class Scope:
     def claimed_by_other(self, claim: Claim, address: Address) -> bool:
         """Whether another resource in scope has this claim: then it is not ours to report or to remove.
 
-        A veth's ``routes`` and a ``route`` resource through the same interface are told apart so.
+        A veth's ``routes`` and a ``route`` resource through the same interface are told apart so. What makes
+        interfaces itself claims for those alone: a route through ours is ours, though it shall move to theirs.
         """
         if self._claims is None:
             self._claims = {}
             for owner, specs in self.resources.items():
                 for one in specs:
+                    if any(one.provides()):
+                        continue
                     for made in one.claims():
                         self._claims.setdefault(made, set()).add(owner)
         owners = self._claims.get(claim)

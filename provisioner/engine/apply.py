@@ -234,14 +234,15 @@ def _plan_back(target: Target, observed: Observation, attempted: Mapping[Address
     before = observed.snapshot.resources
     # What lives in something replaced went with it, and comes back with it.
     wanted = {address: Declared(before[address]) for address in attempted if address in before}
-    specs = {
-        address: tuple(spec for spec in (before.get(address), step.after) if spec is not None)
-        for address, step in attempted.items()
-    }
+    # As wide as the first look: what belongs to whom (a route of an interface, or one by itself) is told by all.
+    specs = dict(scope_of(observed.desired, observed.manifest).resources)
+    for address in attempted:
+        if address in before:
+            specs[address] = (before[address], *specs.get(address, ()))
     for declared in wanted.values():
         for needed in declared.resource.requires():
             specs.setdefault(needed, ())
-    now = target.observe(Scope(specs))
+    now = target.observe(Scope(specs, undeclared=specs.keys()))
     owned = {
         address: Owned((step.after or step.before or _none()).declared(), "") for address, step in attempted.items()
     }

@@ -77,19 +77,21 @@ def make_plan(
 def batches(steps: Sequence[Step]) -> list[list[Step]]:
     """The steps in groups that are carried out together: one kind, one action, one level each.
 
+    What changes comes before what is made: it may let go of what the new one takes (a port, a route).
     A replace is a delete, in its turn among the deletes, and a create, in its turn among the creates.
     """
     gone = [step for step in steps if step.action in (Action.DELETE, Action.REPLACE)]
     made = [step for step in steps if step.action in (Action.CREATE, Action.UPDATE, Action.REPLACE)]
     leave = levels({step.address: step.before for step in gone if step.before is not None})
     enter = levels({step.address: step.after for step in made if step.after is not None})
-    groups: dict[tuple[int, int, str, str], list[Step]] = {}
+    groups: dict[tuple[int, int, str, bool], list[Step]] = {}
     for step in gone:
         one = replace(step, action=Action.DELETE, after=None)
-        groups.setdefault((0, -leave.get(step.address, 0), step.address.kind, "delete"), []).append(one)
+        groups.setdefault((0, -leave.get(step.address, 0), step.address.kind, False), []).append(one)
     for step in made:
         one = step if step.action is Action.UPDATE else replace(step, action=Action.CREATE, before=None)
-        groups.setdefault((1, enter.get(step.address, 0), step.address.kind, one.action.value), []).append(one)
+        fresh = one.action is Action.CREATE
+        groups.setdefault((1, enter.get(step.address, 0), step.address.kind, fresh), []).append(one)
     return [groups[key] for key in sorted(groups)]
 
 

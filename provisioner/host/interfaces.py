@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -240,6 +240,12 @@ def _shape_in(network: Network, netns: str | None, changes: Sequence[Shaping]) -
     losing = any(change.loses for change in changes)
     routes_before = network.routes(netns, _ANY) if losing else []
     links = network.links(netns)
+    leaving = {
+        _identity(route)
+        for change in changes
+        if change.after.routes is not None
+        for route in {*(change.before.routes or ())} - {*change.after.routes}
+    }
     work: list[tuple[Shaping, _Message]] = []
     for change in changes:
         link = links.get(change.name)
@@ -248,7 +254,7 @@ def _shape_in(network: Network, netns: str | None, changes: Sequence[Shaping]) -
             change.failure = Failure(words, errno.ENODEV)
             continue
         try:
-            work += [(change, message) for message in _messages(change, link.ifindex, links)]
+            work += [(change, message) for message in _messages(change, link.ifindex, links, leaving)]
         except _NoMasterError as error:
             change.failure = Failure(f"cannot make {change.called} a port: {error}", errno.ENODEV)
     _send(network, netns, work)
@@ -267,8 +273,11 @@ def _send(network: Network, netns: str | None, work: Sequence[tuple[Shaping, _Me
             change.failure = Failure(f"cannot {message.does}: {refusal}", refusal.code)
 
 
-def _messages(change: Shaping, index: int, links: dict[str, m.Link]) -> list[_Message]:
-    """Every message that one interface needs: what is new comes before what is old goes."""
+def _messages(change: Shaping, index: int, links: dict[str, m.Link], leaving: Collection[Any]) -> list[_Message]:
+    """Every message that one interface needs: what is new comes before what is old goes.
+
+    ``leaving`` are the routes that any interface of the namespace gives up.
+    """
     before, after, called = change.before, change.after, change.called
     made = _link_messages(change, index, links)
     old, new = before.addresses or (), after.addresses
@@ -279,7 +288,7 @@ def _messages(change: Shaping, index: int, links: dict[str, m.Link]) -> list[_Me
         made += [_remove_address(index, cidr, called) for cidr in changed_length]
         going = [cidr for cidr in going if cidr not in changed_length]
         made += [_add_address(index, cidr, called) for cidr in new if cidr not in old or _flushed(change, cidr)]
-    made += _route_messages(change, index)
+    made += _route_messages(change, index, leaving)
     made += [_remove_address(index, cidr, called) for cidr in going]
     return made
 
@@ -334,7 +343,7 @@ def _identity(route: Any) -> tuple[Any, ...]:
     return route.table, route.family, route.to, route.metric
 
 
-def _route_messages(change: Shaping, index: int) -> list[_Message]:
+def _route_messages(change: Shaping, index: int, leaving: Collection[Any]) -> list[_Message]:
     before, after, called = change.before, change.after, change.called
     if after.routes is None:
         return []
@@ -347,7 +356,7 @@ def _route_messages(change: Shaping, index: int) -> list[_Message]:
         found = old.get(key)
         if found == route and not came_up:
             continue
-        command = "replace" if found is not None else "add"
+        command = "replace" if found is not None or key in leaving else "add"
         words = f"add the route {route.text()} to {called}"
         made.append(_Message(words, m.route_change(command, route, index)))
     for key, route in old.items():

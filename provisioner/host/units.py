@@ -25,7 +25,7 @@ from provisioner.host.systemd import JOB_TIMEOUT, Job, Systemd, SystemdError, Un
 if TYPE_CHECKING:
     from provisioner.model import Step
 
-__all__ = ["Failed", "Units"]
+__all__ = ["FINE", "Failed", "Units"]
 
 _TRANSIENT = Path("/run/systemd/transient")
 _CONTROL = Path("/run/systemd/system.control")
@@ -38,7 +38,7 @@ SETTLE = 0.15
 
 #: What became of a unit: the error, or None, and its code.
 Failed = tuple[str | None, int]
-_FINE: Failed = (None, 0)
+FINE: Failed = (None, 0)
 
 
 class Units:
@@ -205,9 +205,9 @@ class Units:
         name = unit.main
         state = self.state(name)
         if result in ("done", "skipped") and state is not None and state.active in _ALIVE:
-            return (self._failure(name, "it keeps failing"), 0) if state.sub == "auto-restart" else _FINE
+            return (self._failure(name, "it keeps failing"), 0) if state.sub == "auto-restart" else FINE
         if result in ("done", "skipped") and (state is None or state.active in ("inactive", "deactivating")):
-            return _FINE  # it has finished, and systemd has let go of it
+            return FINE  # it has finished, and systemd has let go of it
         words = {
             "timeout": "it did not start in time",
             "dependency": "something that it needs did not start",
@@ -246,14 +246,14 @@ class Units:
             except HostError as error:
                 results[name] = (f"{name}: {error.detail}", error.code)
                 continue
-            results[name] = _FINE
+            results[name] = FINE
             if job is not None:
                 jobs.append(job)
         for name, result in self.systemd.wait(jobs).items():
             if result == "waiting":
                 results[name] = (f"{name}: its stop is still waiting in systemd's queue", 0)
         if forget:
-            self._let_go(asked)
+            self._let_go([name for name in asked if results[name] == FINE])
         return results
 
     def _let_go(self, names: Collection[str]) -> None:
@@ -316,13 +316,42 @@ class Units:
             except HostError as error:
                 results[name] = (f"{name}: {error.detail}", error.code)
         for name, result in self.systemd.wait(jobs).items():
-            results[name] = _FINE if result == "done" else (self._failure(name, "it failed"), 0)
+            results[name] = FINE if result == "done" else (self._failure(name, "it failed"), 0)
         return results
 
     # -- live changes -----------------------------------------------------------------------------
 
-    def change_live(self, step: Step) -> Failed:
-        """Carry out the changes of a step that need no restart; what runs does not notice."""
+    def change_live(self, steps: Iterable[Step]) -> dict[str, Failed]:
+        """Carry out the changes of steps that need no restart; what runs does not notice."""
+        results = {step.address.name: self._change_live(step) for step in steps}
+        repeating = [name for name, outcome in results.items() if outcome == FINE and self._remove_repeating(name)]
+        if repeating:
+            self.systemd.reload()
+        return results
+
+    def _remove_repeating(self, name: str) -> bool:
+        """Remove the drop-ins of a transient unit that say what it says itself: a change was taken back."""
+        unit_type = name.rpartition(".")[2]
+        try:
+            own = settings(unit_type, [(_TRANSIENT / name).read_text()], transient=True)
+        except OSError:
+            return False
+        found = False
+        for drop_in in sorted((_TRANSIENT / f"{name}.d").glob("50-*.conf")):
+            said = settings(unit_type, [drop_in.read_text()], transient=True)
+            values = {one: own[one] if one in own else self._default(name, one) for one in said}
+            known = directives.known(unit_type)
+            if said and all(directives.same(known[one].syntax, value, values[one]) for one, value in said.items()):
+                drop_in.unlink()
+                found = True
+        if found:
+            try:
+                (_TRANSIENT / f"{name}.d").rmdir()
+            except OSError:
+                pass  # others are in it
+        return found
+
+    def _change_live(self, step: Step) -> Failed:
         name = step.address.name
         after = getattr(step.after, "directives", {})
         wanted = {change.field: after[change.field] for change in step.changes if change.after is not None}
@@ -331,7 +360,7 @@ class Units:
             self.systemd.set_properties(name, self._live_settings(name, wanted, gone))
         except HostError as error:
             return f"{name}: {error.detail}", error.code
-        return _FINE
+        return FINE
 
     def _live_settings(self, name: str, wanted: Mapping[str, Value], gone: Iterable[str]) -> list[Setting]:
         unit_type = name.rpartition(".")[2]
@@ -366,7 +395,7 @@ class Units:
             return f"{name}: {error.detail}", error.code
         result = self.systemd.wait([job]).get(name, "waiting")
         self.systemd.forget()
-        return _FINE if result == "done" else (self._failure(name, "it failed"), 0)
+        return FINE if result == "done" else (self._failure(name, "it failed"), 0)
 
     # -- slices -----------------------------------------------------------------------------------
 
@@ -383,14 +412,14 @@ class Units:
                     state = self.state(name)
                     if state is not None and state.active not in _ALIVE:
                         jobs[name] = self.systemd.start(name)
-                    results[name] = _FINE
+                    results[name] = FINE
                 else:
                     jobs[name] = self.systemd.start_transient(name, made)
             except HostError as error:
                 results[name] = (f"{name}: {error.detail}", error.code)
             implied.update(ancestors(name))
         for name, result in self.systemd.wait(jobs.values()).items():
-            results[name] = _FINE if result == "done" else (f"{name}: {result}", 0)
+            results[name] = FINE if result == "done" else (f"{name}: {result}", 0)
         self.systemd.forget()
         return results
 
@@ -399,7 +428,7 @@ class Units:
 
         One in which something goes on running loses its limits, and becomes one of systemd's own making.
         """
-        results: dict[str, Failed] = dict.fromkeys(names, _FINE)
+        results: dict[str, Failed] = dict.fromkeys(names, FINE)
         kept: list[str] = []
         for layer in _layers(names):
             self.systemd.forget()
@@ -409,7 +438,7 @@ class Units:
             results.update(self.stop(idle))
         for name in kept:
             results[name] = self._unset(name)
-        left = [name for name in names if self._remove_files(name)]
+        left = [name for name in names if results[name] == FINE and self._remove_files(name)]
         if left:
             self.systemd.reload()
         self._stop_implied({parent for name in names for parent in ancestors(name)} - set(kept))
@@ -448,7 +477,7 @@ class Units:
                 self.systemd.set_properties(name, self._live_settings(name, {}, live))
         except HostError as error:
             return f"{name}: {error.detail}", error.code
-        return _FINE
+        return FINE
 
 
 class Start:

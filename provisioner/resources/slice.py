@@ -91,7 +91,7 @@ class SliceDriver(Driver[Slice]):
             made = {step.address.name: step.after.directives for step in steps if isinstance(step.after, Slice)}
             results = units.create_slices(made)
         else:
-            results = {step.address.name: units.change_live(step) for step in steps}
+            results = units.change_live(steps)
         for step in steps:
             yield StepResult(step.address, *results.get(step.address.name, (None, 0)))
 

@@ -319,7 +319,7 @@ class UnitDriver(Driver[Unit]):
         units = Units(host.systemd)
         action = steps[0].action
         if action is Action.DELETE:
-            results = _delete(units, steps)
+            results = _stop(units, steps)
         elif action is Action.CREATE:
             results = units.start(_in_order({s.address.name: _start(s.after) for s in steps if s.after is not None}))
         else:
@@ -435,42 +435,48 @@ def _in_order(starts: Mapping[str, Start]) -> dict[str, Start]:
     return ordered
 
 
-def _everything_of(unit: Resource | None, name: str) -> list[str]:
-    """A unit and what starts it: the starter first, so that it does not start the unit again."""
-    stem = name.rpartition(".")[0]
-    parts = unit._parts() if isinstance(unit, Unit) else {}
-    return [*(f"{stem}.{suffix}" for suffix in parts), name]
+def _starters(unit: Resource | None) -> list[str]:
+    """The socket or timer that starts a unit."""
+    if not isinstance(unit, Unit):
+        return []
+    stem = unit.name.rpartition(".")[0]
+    return [f"{stem}.{suffix}" for suffix in unit._parts()]
 
 
-def _delete(units: Units, steps: Sequence[Step]) -> dict[str, Failed]:
-    names = [one for step in steps for one in _everything_of(step.before, step.address.name)]
-    stopped = units.stop(names)
-    results: dict[str, Failed] = {}
-    for step in steps:
-        outcomes = [stopped[one] for one in _everything_of(step.before, step.address.name)]
-        results[step.address.name] = next((one for one in outcomes if one[0]), (None, 0))
-    return results
+def _stop(units: Units, steps: Iterable[Step]) -> dict[str, Failed]:
+    """Stop units, each after what starts it: else it would be started again. Where that one does not stop,
+    the unit is not touched."""
+    from provisioner.host.units import FINE
+
+    starters = {step.address.name: _starters(step.before) for step in steps}
+    stopped = units.stop([one for several in starters.values() for one in several], forget=False)
+    results = {
+        name: next((stopped[one] for one in several if stopped[one][0]), FINE) for name, several in starters.items()
+    }
+    rest = [name for name, outcome in results.items() if outcome == FINE]
+    stopped = units.stop([one for name in rest for one in (*starters[name], name)])
+    return {**results, **{name: stopped[name] for name in rest}}
 
 
 def _update(units: Units, steps: Sequence[Step]) -> dict[str, Failed]:
-    results: dict[str, Failed] = {}
+    live = [step for step in steps if all(change.effect is Effect.LIVE for change in step.changes)]
+    results: dict[str, Failed] = units.change_live(live)
     anew: dict[str, Step] = {}
     for step in steps:
         name = step.address.name
-        if all(change.effect is Effect.LIVE for change in step.changes):
-            results[name] = units.change_live(step)
-        elif units.is_transient(name):
+        if name in results:
+            continue
+        if units.is_transient(name):
             anew[name] = step
         else:
             results[name] = units.restart_from_disk(step)
     if anew:
         along = units.depending(anew.keys())
-        stopped = units.stop(one for name, step in anew.items() for one in _everything_of(step.before, name))
+        stopped = _stop(units, anew.values())
         starts = {}
         for name, step in anew.items():
-            failed = next((stopped[one] for one in _everything_of(step.before, name) if stopped[one][0]), None)
-            if failed:
-                results[name] = failed
+            if stopped[name][0]:
+                results[name] = stopped[name]
             elif step.after is not None:
                 gone = [change.field for change in step.changes if change.after is None]
                 starts[name] = _start(step.after, gone, replaces=True)

@@ -168,7 +168,7 @@ def test_a_file_of_the_machine_is_not_changed_by_writing_over_it(box: Box) -> No
 
 def test_the_layers_below_cannot_be_reached_by_their_names(box: Box) -> None:
     refused(box, "ls /tmp/lower")
-    refused(box, "mount -t overlay overlay -o lowerdir=/tmp/lower/0,upperdir=/tmp/upper/0,workdir=/tmp/work/0 /mnt")
+    refused(box, "mount -t overlay overlay -o lowerdir=/tmp/lower/0,upperdir=/tmp/upper/0,workdir=/tmp/scratch/0 /mnt")
 
 
 def test_cgroups_of_the_machine_cannot_be_written(box: Box) -> None:

@@ -110,7 +110,7 @@ class _Context:
 
     def find_file(self, name: str, folder: Literal["files", "templates"]) -> Path:
         raw = self.raw if isinstance(self.raw, Map) else Map()
-        named = next((raw.at(key) for key, given in raw.items() if given == name), None)
+        named = next((raw.at(key) for key, given in raw.items() if given == name or key == "src"), None)
         return find_file(name, folder, self.frame.place, named or self.source)
 
     def read_file(self, name: str) -> str:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["find_file", "functions"]
 
+#: The most bytes that Linux takes for a file's name.
+_NAME_MAX = 255
+
 
 def find_file(name: str, folder: str, place: Place | None, source: Source | None) -> Path:
     """The path of a role's file. Raises ConfigError with the folders that were searched."""
@@ -32,6 +35,8 @@ def find_file(name: str, folder: str, place: Place | None, source: Source | None
     found = known.get((name, folder))
     if found is not None:
         return found
+    if "\0" in name or any(len(part.encode()) > _NAME_MAX for part in name.split("/")):
+        raise ConfigError(Problem(f"'{name[:40]}…' cannot be the name of a file", source))
     wanted = Path(name)
     if wanted.is_absolute():
         if wanted.is_file():

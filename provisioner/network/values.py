@@ -6,7 +6,7 @@ import re
 import socket
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from provisioner.errors import did_you_mean
 from provisioner.model import bad
@@ -40,12 +40,12 @@ MAX_BRIDGE_PORTS = 1024
 
 Family = Literal["ipv4", "ipv6"]
 
+_WHOLE = re.compile(r"\s*-?[0-9]{1,20}\s*")
+
 # -- names ----------------------------------------------------------------------------------------
 
 
-def _netns_name(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
+def _netns_name(value: str) -> str:
     if not value:
         raise bad("a namespace needs a name", "leave 'netns' out to mean the host itself")
     if len(value.encode()) > 255:
@@ -57,12 +57,10 @@ def _netns_name(value: Any) -> Any:
         )
     if value == "host":
         raise bad("a namespace cannot be called 'host'", "'host' stands for the host itself in 'expect'")
-    return str(value)
+    return value
 
 
-def _interface_name(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
+def _interface_name(value: str) -> str:
     size = len(value.encode())
     if not value:
         raise bad("an interface needs a name")
@@ -75,25 +73,25 @@ def _interface_name(value: Any) -> Any:
         raise bad(f"'{value}' cannot name an interface", "no '/', ':', '%' nor spaces")
     if value in ("all", "default"):
         raise bad(f"an interface cannot be called '{value}'", "the kernel keeps this name for net.ipv4.conf")
-    return str(value)
+    return value
 
 
-def _own_interface_name(value: Any) -> Any:
+def _own_interface_name(value: str) -> str:
     if value == "lo":
         raise bad("every namespace has its interface 'lo' already", "choose another name")
     return value
 
 
-def _no_master(value: Any) -> Any:
+def _no_master(value: str) -> str:
     return value if value == "" else _interface_name(value)
 
 
-NetnsName = Annotated[str, BeforeValidator(_netns_name)]
-InterfaceName = Annotated[str, BeforeValidator(_interface_name)]
+NetnsName = Annotated[str, AfterValidator(_netns_name)]
+InterfaceName = Annotated[str, AfterValidator(_interface_name)]
 #: A name that an interface may be given; ``lo`` is there already.
-OwnInterfaceName = Annotated[InterfaceName, BeforeValidator(_own_interface_name)]
+OwnInterfaceName = Annotated[InterfaceName, AfterValidator(_own_interface_name)]
 #: The bridge that an interface is a port of; an empty text is none.
-MasterName = Annotated[str, BeforeValidator(_no_master)]
+MasterName = Annotated[str, AfterValidator(_no_master)]
 
 # -- addresses ------------------------------------------------------------------------------------
 
@@ -151,13 +149,11 @@ def _mask_length(mask: str) -> int:
         return 24
 
 
-def _ip_address(value: Any) -> Any:
-    return _canonical_ip(value.strip()) if isinstance(value, str) else value
+def _ip_address(value: str) -> str:
+    return _canonical_ip(value.strip())
 
 
-def _cidr_address(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
+def _cidr_address(value: str) -> str:
     if "/" not in value:
         address = _canonical_ip(value.strip())
         raise bad(
@@ -192,9 +188,7 @@ def network_of(text: str) -> tuple[Family, int, int]:
     return ("ipv6" if width == 128 else "ipv4"), first, first | (mask ^ ((1 << width) - 1))
 
 
-def _destination(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
+def _destination(value: str) -> str:
     if value.strip() == "default":
         return "default"
     address, length, width = _split_prefix(value)
@@ -215,12 +209,12 @@ def canonical_destination(text: str) -> str:
     return "default" if found in ("0.0.0.0/0", "::/0") else found
 
 
-def _mac_address(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
+def _mac_address(value: str) -> str:
     text = value.strip().lower().replace("-", ":")
     if not re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", text):
-        raise bad(f"'{value}' is not a MAC address", "six pairs of hexadecimal digits, as in 02:00:00:00:00:01")
+        hint = "six pairs of hexadecimal digits, as in 02:00:00:00:00:01"
+        # 52:54:00:12:34:56 without quotes is a number in base 60.
+        raise bad(f"'{value}' is not a MAC address", f"{hint}; in quotes" if text.isdigit() else hint)
     if int(text[:2], 16) & 1:
         raise bad(f"the MAC address '{value}' is a multicast address", "the first pair of digits must be even")
     if text == "00:00:00:00:00:00":
@@ -229,17 +223,19 @@ def _mac_address(value: Any) -> Any:
 
 
 def _mtu(value: Any) -> Any:
-    if isinstance(value, str) and value.isdigit():
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and not 68 <= value <= 65535:
+    if isinstance(value, bool):
+        raise bad("the MTU is a number", "as in 1500")
+    if isinstance(value, int) and not 68 <= value <= 65535:
         raise bad(f"the MTU {value} is out of range", "from 68 (1280 where IPv6 is used) to 65535")
     return value
 
 
-IpAddress = Annotated[str, BeforeValidator(_ip_address)]
-CidrAddress = Annotated[str, BeforeValidator(_cidr_address)]
-Destination = Annotated[str, BeforeValidator(_destination)]
-MacAddress = Annotated[str, BeforeValidator(_mac_address)]
+IpAddress = Annotated[str, AfterValidator(_ip_address)]
+CidrAddress = Annotated[str, AfterValidator(_cidr_address)]
+Destination = Annotated[str, AfterValidator(_destination)]
+MacAddress = Annotated[str, AfterValidator(_mac_address)]
 Mtu = Annotated[int, BeforeValidator(_mtu)]
 
 # -- routing tables ---------------------------------------------------------------------------------
@@ -249,11 +245,13 @@ _TABLES = {"local": 255, "main": 254, "default": 253}
 
 def _table(value: Any) -> Any:
     """A routing table's canonical form: None is main, the kernel's other names stay names, the rest are numbers."""
-    if isinstance(value, str) and value.isdigit():
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
         value = int(value)
+    if isinstance(value, bool):
+        raise bad("a routing table is a number or a name", "a number, or main, local or default")
     if value in ("main", 254):
         return None
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int):
         if not 1 <= value <= 0xFFFFFFFF:
             raise bad(f"the routing table {value} is out of range", "from 1 to 4294967295")
         return {255: "local", 253: "default"}.get(value, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
@@ -29,6 +30,8 @@ def _seconds(value: Any) -> Any:
         except ValueError:
             raise bad(f"'{value}' is no time in seconds", "a number, as in 15 or 0.5") from None
     if isinstance(value, float):
+        if not math.isfinite(value):
+            raise bad(f"'{value}' is no time in seconds", "a number, as in 15 or 0.5")
         value = round(value, 2)
         return int(value) if value == int(value) else value
     return value
@@ -59,6 +62,8 @@ OPTIONS = {
     "mcast_snooping": Option(23, 1, 0, True),
     "mcast_querier": Option(25, 1, 0, False),
 }
+#: What 32 bits hold of hundredths of a second.
+_MAX_SECONDS = 0xFFFFFFFF // 100
 #: What the protocol takes; without it only the kernel's own bounds hold.
 _STP_RANGES = {"forward_delay": (2, 30), "hello_time": (1, 10), "max_age": (6, 40)}
 
@@ -74,7 +79,9 @@ class Bridge(LinkResource):
     forward_delay: Seconds | None = spec(doc="seconds from a port's coming up until it forwards", examples=[15])
     hello_time: Seconds | None = spec(doc="seconds between the root's hello messages")
     max_age: Seconds | None = spec(doc="seconds until a silent root is given up")
-    ageing_time: Seconds | None = spec(doc="seconds that a learned address is kept; 0 makes a hub", ge=0)
+    ageing_time: Seconds | None = spec(
+        doc="seconds that a learned address is kept; 0 makes a hub", ge=0, le=_MAX_SECONDS
+    )
     vlan_filtering: bool | None = spec(doc="whether it looks at VLAN tags")
     group_fwd_mask: int | None = spec(
         doc="which link-local groups it forwards: bit n is 01:80:c2:00:00:0n", ge=0, le=0xFFFF

@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import posixpath
 import re
+import shlex
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import AliasChoices, ValidationInfo, field_validator, model_validator
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     from provisioner.host.files import Attributes, Entry
     from provisioner.model import Scope, Step, TaskContext
 
-__all__ = ["MAX_CONTENT", "File", "FileDriver", "OnDisk", "attributes_of", "owner_problems", "spelled"]
+__all__ = ["MAX_CONTENT", "File", "FileDriver", "OnDisk", "attributes_of", "is_name", "owner_problems", "spelled"]
 
 #: What a plan, a manifest and a rollback can still carry.
 MAX_CONTENT = 8 * 1024 * 1024
+#: One less than what means "leave it as it is" to chown.
+_MAX_ID = 0xFFFFFFFE
 
 
 class OnDisk(Resource):
@@ -67,8 +70,12 @@ class OnDisk(Resource):
     @field_validator("owner", "group", mode="after")
     @classmethod
     def _is_name(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[^\s:/]+", value):
+        if value is None:
+            return value
+        if not re.fullmatch(r"[^-\s:/\0][^\s:/\0]*", value):
             raise bad(f"'{value}' is neither a name nor a number")
+        if value.isdigit() and int(value) > _MAX_ID:
+            raise bad(f"{value} is no user's or group's number", f"from 0 to {_MAX_ID}")
         return value
 
     def requires(self) -> Iterable[Address]:
@@ -155,8 +162,8 @@ class File(OnDisk):
 
     @classmethod
     def prepare(cls, fields: dict[str, Any], context: TaskContext) -> dict[str, Any]:
-        if fields.get("src") is None:
-            return fields
+        if fields.get("src") is None or not is_name(fields["src"]):
+            return fields  # what is no name is refused with all other fields
         rest = {key: value for key, value in fields.items() if key != "src"}
         return {**rest, **_content_fields(_read_source(str(fields["src"]), context))}
 
@@ -196,7 +203,8 @@ class File(OnDisk):
     def checks(self) -> Iterable[Check]:
         at = f"host.file({self.name!r})"
         if self.target is not None:
-            yield Check(f"{self.address} links to {self.target}", f"assert {at}.is_symlink")
+            read = f"host.run({f'readlink -n -- {shlex.quote(self.name)}'!r}).stdout"
+            yield Check(f"{self.address} links to {self.target}", f"assert {read} == {self.target!r}")
             return
         yield Check(f"{self.address} is a file", f"assert {at}.is_file and not {at}.is_symlink")
         data = self.data
@@ -265,6 +273,11 @@ def _bounded(value: str, size: int) -> str:
     if size > MAX_CONTENT:
         raise bad(f"the content has {size} bytes, more than the {MAX_CONTENT} that a plan can carry")
     return value
+
+
+def is_name(value: Any) -> bool:
+    """Whether a value can be the name of a file: a text, or a number that YAML has made of one."""
+    return isinstance(value, (str, int, float)) and not isinstance(value, bool)
 
 
 def _read_source(name: str, context: TaskContext) -> bytes:

@@ -10,6 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from provisioner.errors import ConfigError, Problem, did_you_mean
 from provisioner.model import Action, Change, Check, Driver, Issue, Resource, StepResult, bad, spec
+from provisioner.network import NetnsName
 from provisioner.resources import register
 from provisioner.rulesets import NftTable, Rejected, Ruleset, Write, check_ruleset, count_lines, statements_of
 
@@ -36,7 +37,9 @@ class Nftables(Resource):
         examples=["inet filter", "ip nat"],
         validation_alias=AliasChoices("table", "name"),
     )
-    netns: str | None = spec(None, doc="the namespace that it filters in; left out, the host's own", examples=["blue"])
+    netns: NetnsName | None = spec(
+        None, doc="the namespace that it filters in; left out, the host's own", examples=["blue"]
+    )
     ruleset: str = spec(
         ...,
         doc="the table's content in nft's syntax, or the whole `table … { … }` block, perhaps after `define`s; "
@@ -49,7 +52,7 @@ class Nftables(Resource):
     @field_validator("name", mode="after")
     @classmethod
     def _family_and_name(cls, value: str) -> str:
-        words = value.split()
+        words = value.split() or [""]
         family, name = ("ip", words[0]) if len(words) == 1 else (words[0], words[-1])
         if family not in _FAMILIES:
             raise bad(f"'{family}' is not a family of tables", did_you_mean(family, _FAMILIES))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from provisioner.errors import ConfigError, Problem
 from provisioner.model import spec
 from provisioner.resources import register
-from provisioner.resources.file import File, FileDriver
+from provisioner.resources.file import File, FileDriver, is_name
 
 if TYPE_CHECKING:
     from provisioner.model import TaskContext
@@ -35,6 +35,8 @@ class Template(File):
             raise ConfigError(Problem("the template's src is missing", context.source, "src: name.j2"))
         if variables is not None and not isinstance(variables, dict):
             raise ConfigError(Problem("vars is not a mapping", context.source, "vars: {port: 80}"))
+        if not is_name(src):
+            return {**fields, "content": ""}  # refused with all other fields
         rest = {key: value for key, value in fields.items() if key not in ("src", "vars")}
         return {**rest, "content": context.render_file(str(src), variables)}
 

@@ -161,3 +161,11 @@ def test_a_template_that_is_none_is_refused_where_it_was_written(fields: dict[st
 def test_a_spec_survives_the_manifest(kind: Any) -> None:
     one = kind(path="/a", mode="0640", owner=33)
     assert kind.model_validate(one.declared()) == one
+
+
+def test_a_link_is_checked_for_where_it_leads() -> None:
+    (check,) = File.model_validate({"path": "/etc/it's", "target": "../run/app"}).checks()
+    assert check.title == "file//etc/it's links to ../run/app"
+    compile(check.code, check.title, "exec")
+    assert "readlink -n --" in check.code
+    assert "== '../run/app'" in check.code

@@ -141,6 +141,8 @@ def _plain(value: Any) -> str:
         return "yes" if value else "no"
     if not isinstance(value, (str, int, float)):
         raise BadValue(f"{type(value).__name__} is not a value of a directive", "write a text, a number, or a list")
+    if isinstance(value, str) and "\0" in value:
+        raise BadValue("it has a zero byte in it", "systemd takes texts without any")
     return str(value)
 
 

@@ -78,15 +78,17 @@ class Commands(Lines):
         flags = list(prefix.replace("!!", "").replace("@", "")) + (["!!"] if "!!" in prefix else [])
         if len([flag for flag in flags if flag in ("+", "!", "!!")]) > 1 or len(set(flags)) < len(flags):
             raise BadValue(f"the prefixes '{prefix}' do not go together", "one of +, ! and !!")
-        path = simplified(argv[0])
+        given, path = argv[0], simplified(argv[0])
         if "@" in prefix:
             argv = argv[1:]
             if not argv:
                 raise BadValue(f"'{text}' names no argv[0]", "after @ come the executable, its argv[0] and arguments")
         elif argv[0] != path:
             argv = [path, *argv[1:]]
-        if "/" in path and not path.startswith("/"):
-            raise BadValue(f"the executable '{path}' is a relative path", "write it from /, or its name alone")
+        if "/" in given and not given.startswith("/"):
+            raise BadValue(f"the executable '{given}' is a relative path", "write it from /, or its name alone")
+        if given.endswith(("/", "/.", "/..")):
+            raise BadValue(f"the executable '{given}' is a directory", f"it takes {self.expects}")
         return flags, path, argv
 
     def from_file(self, texts: Sequence[str]) -> Value:

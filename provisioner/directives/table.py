@@ -416,7 +416,9 @@ SYNTAX: dict[str, Syntax] = {
     "MemoryZSwapWriteback": _BOOLEAN,
     "NFTSet": NftSets(),
     "RestrictNetworkInterfaces": Filter("names of interfaces", r"[^\s/~]+", folds=True),
-    "Slice": Text("the name of a slice, such as web.slice", r"[A-Za-z0-9:_.\\-]+\.slice"),
+    "Slice": Text(
+        "the name of a slice, such as web.slice", r"(-|[A-Za-z0-9:_.\\]+(-[A-Za-z0-9:_.\\]+)*)\.slice"
+    ),
     "SocketBindAllow": Ports(),
     "SocketBindDeny": Ports(),
     "StartupAllowedCPUs": _CPUS,

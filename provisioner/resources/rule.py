@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, ValidationInfo, field_validator, model_validator
 
 from provisioner.model import Action, Change, Check, Claim, Driver, Effect, Resource, StepResult, bad, jsonable, spec
 from provisioner.network import Destination, Family, InterfaceName, NetnsName, Table, family_of
@@ -23,12 +23,8 @@ __all__ = ["Rule"]
 _PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "ipv6-icmp": 58, "sctp": 132}
 
 
-def _fwmark(value: Any) -> Any:
+def _fwmark(value: str) -> str:
     """A mark, and the bits of it that count: ``0x1``, or ``0x1/0xff``."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
-        return value
     mark, slash, mask = value.partition("/")
     try:
         numbers = [int(text, 0) for text in ((mark, mask) if slash else (mark, "0xffffffff"))]
@@ -44,23 +40,16 @@ def _selector(value: Any) -> Any:
     return None if value in ("all", "any", "default", "0.0.0.0/0", "::/0") else value
 
 
-def _protocol(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if isinstance(value, str):
-        if value.isdigit() and 1 <= int(value) <= 255:
-            return next((name for name, number in _PROTOCOLS.items() if number == int(value)), value)
-        if value not in _PROTOCOLS:
-            raise bad(f"'{value}' is not an IP protocol", f"a number, or one of {', '.join(_PROTOCOLS)}")
+def _protocol(value: str) -> str:
+    if value.isdecimal() and 1 <= int(value) <= 255:
+        return next((name for name, number in _PROTOCOLS.items() if number == int(value)), str(int(value)))
+    if value not in _PROTOCOLS:
+        raise bad(f"'{value}' is not an IP protocol", f"a number, or one of {', '.join(_PROTOCOLS)}")
     return value
 
 
-def _ports(value: Any) -> Any:
+def _ports(value: str) -> str:
     """A port, or a range of them: ``80``, ``8000-8080``."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
-        return value
     first, dash, last = value.partition("-")
     last = last if dash else first
     if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last) <= 65535):
@@ -68,7 +57,7 @@ def _ports(value: Any) -> Any:
     return str(int(first)) if int(first) == int(last) else f"{int(first)}-{int(last)}"
 
 
-Ports = Annotated[str, BeforeValidator(_ports)]
+Ports = Annotated[str, AfterValidator(_ports)]
 
 
 class Rule(Resource):
@@ -86,10 +75,10 @@ class Rule(Resource):
     to: Annotated[Destination | None, BeforeValidator(_selector)] = spec(doc="packets to this network")
     iif: InterfaceName | None = spec(doc="packets that came in by this interface; `lo` for the host's own")
     oif: InterfaceName | None = spec(doc="packets of sockets that are bound to this interface")
-    fwmark: Annotated[str | None, BeforeValidator(_fwmark)] = spec(
+    fwmark: Annotated[str, AfterValidator(_fwmark)] | None = spec(
         doc="packets with this firewall mark", examples=["0x1", "0x1/0xff"]
     )
-    ipproto: Annotated[str | None, BeforeValidator(_protocol)] = spec(
+    ipproto: Annotated[str, AfterValidator(_protocol)] | None = spec(
         doc="packets of this IP protocol", examples=["tcp"]
     )
     sport: Ports | None = spec(doc="packets from this port, or range of ports")
@@ -236,7 +225,7 @@ def _observed(address: Address, entry: RuleEntry) -> Rule:
         iif=entry.iif,
         oif=entry.oif,
         fwmark=None if mark is None else _fwmark(f"{mark[0]}/{mark[1]}"),
-        ipproto=None if entry.ipproto is None else _protocol(entry.ipproto),
+        ipproto=None if entry.ipproto is None else _protocol(str(entry.ipproto)),
         sport=_ports_text(entry.sport),
         dport=_ports_text(entry.dport),
         invert=entry.invert,

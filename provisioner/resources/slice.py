@@ -20,6 +20,8 @@ __all__ = ["Slice"]
 
 _NAME = re.compile(r"[A-Za-z0-9:_.\\]+(-[A-Za-z0-9:_.\\]+)*\.slice")
 
+_OTHER_TYPES = ("service", "socket", "timer", "path", "mount", "automount", "swap", "target", "device", "scope")
+
 
 class Slice(Directives):
     """A systemd slice: a branch of the control group tree, with limits for all that runs in it.
@@ -46,6 +48,9 @@ class Slice(Directives):
     @field_validator("name")
     @classmethod
     def _named(cls, name: str) -> str:
+        suffix = name.rpartition(".")[2]
+        if suffix in _OTHER_TYPES:
+            raise bad(f"'{name}' is the name of a {suffix}, not of a slice", "such as tenants-blue.slice")
         whole = name if name.endswith(".slice") else f"{name}.slice"
         if not _NAME.fullmatch(whole) or len(whole) > 255:
             hint = "words of letters, digits, _ : . joined by single dashes, such as tenants-blue.slice"

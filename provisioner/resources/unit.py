@@ -28,6 +28,7 @@ from provisioner.model import (
     jsonable,
     spec,
 )
+from provisioner.network import NetnsName
 from provisioner.resources import register
 
 if TYPE_CHECKING:
@@ -40,6 +41,19 @@ _NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+")
 _NETNS = "/run/netns/"
 #: The types of units that systemd makes at run time, and that stand by themselves here.
 _TYPES = ("service", "socket", "timer", "path", "mount", "automount")
+#: What a unit that starts another one waits for: systemd refuses one that waits for nothing.
+_STARTS = {
+    "socket": frozenset(
+        f"Listen{kind}"
+        for kind in (
+            "Stream", "Datagram", "SequentialPacket", "FIFO", "Special", "Netlink", "MessageQueue", "USBFunction",
+        )
+    ),
+    "timer": frozenset({
+        "OnCalendar", "OnActiveSec", "OnBootSec", "OnStartupSec", "OnUnitActiveSec", "OnUnitInactiveSec",
+        "OnClockChange", "OnTimezoneChange",
+    }),
+}  # fmt: skip
 _OTHER_TYPES = {
     "slice": "declare it with a 'slice:' task",
     "target": "systemd makes no targets at run time; write a unit file with a 'file:' task",
@@ -108,7 +122,7 @@ class Unit(Directives):
         doc="the unit; without a suffix it is a service",
         examples=["web.service", "web-blue.service", "backup.service"],
     )
-    netns: str | None = spec(
+    netns: NetnsName | None = spec(
         None, effect=Effect.RESTART, doc="the network namespace that its processes are in", examples=["blue"]
     )
     socket: Socket | None = spec(
@@ -161,11 +175,11 @@ class Unit(Directives):
     @field_validator("name")
     @classmethod
     def _named(cls, name: str) -> str:
-        stem, dot, suffix = name.rpartition(".")
+        _, dot, suffix = name.rpartition(".")
         if dot and suffix in _OTHER_TYPES:
             raise bad(f"a unit cannot be a {suffix}", _OTHER_TYPES[suffix])
-        whole = name if dot and stem and suffix in _TYPES else f"{name}.service"
-        if not _NAME.fullmatch(whole) or len(whole) > 255:
+        whole = name if dot and suffix in _TYPES else f"{name}.service"
+        if not _NAME.fullmatch(whole) or len(whole) > 255 or whole.startswith("."):
             raise bad(f"'{name}' is not the name of a unit", "letters, digits and : _ . \\ @ -, up to 255 of them")
         if whole.endswith("@.service"):
             raise bad(f"'{name}' is a template", f"name an instance, such as {whole.replace('@.', '@1.')}")
@@ -226,9 +240,20 @@ class Unit(Directives):
             yield Issue("a service needs ExecStart", None, "for instance ExecStart: /usr/bin/sleep infinity")
         if not oneshot and len(self.directives.get("ExecStart", ())) > 1:
             yield Issue("only a service of Type: oneshot has several ExecStart", "ExecStart", "use ExecStartPre")
+        for what, given, field in self._starting():
+            if not given & _STARTS[what]:
+                hint = "for instance ListenStream: 0.0.0.0:80" if what == "socket" else "for instance OnCalendar: daily"
+                yield Issue(f"this {what} waits for nothing: systemd does not start it", field, hint)
         for trigger in self.triggers():
             if trigger not in desired.resources:
                 yield Issue(f"restart_on names {trigger}, which is not declared", "restart_on")
+
+    def _starting(self) -> Iterable[tuple[str, frozenset[str], str | None]]:
+        """What starts services, in it or beside it: its type, its directives, and the field that they are in."""
+        if self.unit_type in _STARTS:
+            yield self.unit_type, frozenset(self.directives), None
+        for field, part in self._parts().items():
+            yield field, frozenset(part), field
 
     def check_host(self, facts: Mapping[str, Any]) -> Iterable[Issue]:
         yield from super().check_host(facts)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from provisioner.errors import Source
@@ -375,15 +375,29 @@ class Expect(BaseModel):
     proto: Literal["tcp", "udp", "icmp"] | None = Field(None, description="tcp where `to` has a port, else icmp")
     result: Literal["reached", "refused", "dropped"] = Field("reached", description="what must happen")
 
-    @model_validator(mode="after")
-    def _has_a_target(self) -> Expect:
-        from provisioner.verify.expect import target_of
+    @field_validator("from_")
+    @classmethod
+    def _sends(cls, value: str) -> str:
+        from provisioner.network.values import netns_name
+
+        if not value:
+            raise bad("nobody sends", "a namespace, or `host` for the host itself")
+        return value if value == "host" else netns_name(value)
+
+    @field_validator("to", "proto")
+    @classmethod
+    def _has_a_target(cls, value: Any, info: ValidationInfo) -> Any:
+        """Looked at field by field, so that what is wrong is told where it was written."""
+        from provisioner.verify.expect import parse_target
 
         try:
-            target_of(self)
+            if info.field_name == "to":
+                parse_target(value, None)
+            elif "to" in info.data:
+                parse_target(info.data["to"], value)
         except ValueError as error:
             raise bad(str(error)) from None
-        return self
+        return value
 
 
 # -- the two sides of a diff ----------------------------------------------------------------------

@@ -28,6 +28,7 @@ __all__ = [
     "canonical_destination",
     "family_of",
     "is_link_local",
+    "netns_name",
     "network_of",
     "pack_ip",
     "table_number",
@@ -45,7 +46,8 @@ _WHOLE = re.compile(r"\s*-?[0-9]{1,20}\s*")
 # -- names ----------------------------------------------------------------------------------------
 
 
-def _netns_name(value: str) -> str:
+def netns_name(value: str) -> str:
+    """A namespace's name, which must be one that a file can have."""
     if not value:
         raise bad("a namespace needs a name", "leave 'netns' out to mean the host itself")
     if len(value.encode()) > 255:
@@ -86,7 +88,7 @@ def _no_master(value: str) -> str:
     return value if value == "" else _interface_name(value)
 
 
-NetnsName = Annotated[str, AfterValidator(_netns_name)]
+NetnsName = Annotated[str, AfterValidator(netns_name)]
 InterfaceName = Annotated[str, AfterValidator(_interface_name)]
 #: A name that an interface may be given; ``lo`` is there already.
 OwnInterfaceName = Annotated[InterfaceName, AfterValidator(_own_interface_name)]

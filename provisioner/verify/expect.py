@@ -14,7 +14,7 @@ from provisioner.model import Check
 if TYPE_CHECKING:
     from provisioner.model import Expect
 
-__all__ = ["Target", "expect_check", "target_of"]
+__all__ = ["Target", "expect_check", "parse_target", "target_of"]
 
 _NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*\.?$")
 
@@ -33,9 +33,14 @@ class Target(NamedTuple):
 
 
 def target_of(expect: Expect) -> Target:
+    """Where an expectation sends its packets."""
+    return parse_target(expect.to, expect.proto)
+
+
+def parse_target(to: str, proto: Literal["tcp", "udp", "icmp"] | None) -> Target:
     """What ``to`` and ``proto`` mean together. Raises ValueError with what is wrong with them."""
-    host, port = _split(expect.to.strip())
-    proto = expect.proto or ("icmp" if port is None else "tcp")
+    host, port = _split(to.strip())
+    proto = proto or ("icmp" if port is None else "tcp")
     if proto == "icmp" and port is not None:
         raise ValueError(f"icmp has no ports: write `to: {host}`, or leave `proto` out to try tcp port {port}")
     if proto != "icmp" and port is None:

@@ -338,6 +338,8 @@ class Units:
             return False
         found = False
         for drop_in in sorted((_TRANSIENT / f"{name}.d").glob("50-*.conf")):
+            if not drop_in.is_file():
+                continue
             said = settings(unit_type, [drop_in.read_text()], transient=True)
             values = {one: own[one] if one in own else self._default(name, one) for one in said}
             known = directives.known(unit_type)

@@ -9,19 +9,21 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import provisioner
 from tests.host.listing import difference, listing
 
 PROJECT = Path(__file__).parent / "projects" / "failures"
 INVENTORY = "/root/project/inventory.yml"
 VICTIMS = "/root/project/roles/victims/tasks/main.yml"
 MANIFEST = "/var/lib/nsprov/manifests/failures.json"
-NSPROV = f"{sys.executable} -m provisioner"
+CHECKOUT = Path(provisioner.__file__).parents[1]
+NSPROV = f"PYTHONPATH={CHECKOUT} {sys.executable} -m provisioner"
 
 Task = dict[str, Any]
 
@@ -68,13 +70,42 @@ def read_only(path: str) -> dict[str, str]:
     return {"arrange": READ_ONLY.format(path), "disarm": f"umount {path}"}
 
 
-def no_stopping(unit: str) -> dict[str, str]:
-    """systemd refuses to stop the unit."""
+def with_drop_in(unit: str, text: str) -> dict[str, str]:
+    """A unit for which somebody has written a drop-in."""
     folder = f"/run/systemd/system/{unit}.d"
     return {
-        "arrange": f"mkdir -p {folder} && printf '[Unit]\\nRefuseManualStop=yes\\n' > {folder}/no.conf"
-        " && systemctl daemon-reload",
+        "arrange": f"mkdir -p {folder} && printf '{text}' > {folder}/x.conf && systemctl daemon-reload",
         "disarm": f"rm -r {folder} && systemctl daemon-reload",
+    }
+
+
+def no_stopping(unit: str) -> dict[str, str]:
+    """systemd refuses to stop the unit."""
+    return with_drop_in(unit, "[Unit]\\nRefuseManualStop=yes\\n")
+
+
+#: Takes a table over, and holds it for as long as it runs.
+OWNER = """
+import ctypes, signal, sys
+library = ctypes.CDLL("libnftables.so.1")
+library.nft_ctx_new.restype = ctypes.c_void_p
+context = ctypes.c_void_p(library.nft_ctx_new(0))
+text = open("/run/table.nft").read().replace("{", "{ flags owner;", 1)
+sys.exit(library.nft_run_cmd_from_buffer(context, ("delete " + text.split(" {")[0] + "\\n" + text).encode()) or signal.pause())
+"""
+
+
+def owned_by_another(table: str) -> dict[str, str]:
+    """A table of the same content that belongs to a program that runs: the kernel lets nobody else touch it."""
+    return {
+        "arrange": f"""
+            nft list table {table} > /run/table.nft
+            {sys.executable} -c '{OWNER}' > /dev/null 2>&1 & echo $! > /run/owner
+            for i in $(seq 500); do nft list table {table} | grep -q owner && exit; sleep 0.01; done; exit 1""",
+        "disarm": f"""
+            kill $(cat /run/owner)
+            for i in $(seq 500); do nft list table {table} > /dev/null 2>&1 || break; sleep 0.01; done
+            nft -f /run/table.nft; rm /run/table.nft /run/owner""",
     }
 
 
@@ -134,12 +165,18 @@ CREATED = [
         "ip link del br-new",
     ),
     Fault(
-        "a bridge with an address that the kernel refuses",
+        "a bridge with a route that the kernel refuses",
         "creating bridge/br-new",
-        "denied",
-        {"new": {"bridge": {"name": "br-new", "addresses": ["10.85.0.1/24", "fd85::1/64"]}}},
-        "sysctl -q -w net.ipv6.conf.default.disable_ipv6=1",
-        "sysctl -q -w net.ipv6.conf.default.disable_ipv6=0",
+        "Invalid prefsrc address",
+        {
+            "new": {
+                "bridge": {
+                    "name": "br-new",
+                    "addresses": ["10.85.0.1/24"],
+                    "routes": [{"to": "10.185.0.0/16", "via": "10.85.0.9", "src": "10.200.0.1"}],
+                }
+            }
+        },
     ),
     Fault(
         "a pair whose name another interface has",
@@ -168,19 +205,6 @@ CREATED = [
         "creating nftables/inet vnew",
         "Interface does not exist",
         {"new": {"nftables": {"table": "inet vnew", "ruleset": "chain c { iif nope0 drop; }\n"}}},
-    ),
-    Fault(
-        "a ruleset that the kernel refuses",
-        "creating nftables/inet vnew",
-        "No such file or directory",
-        {
-            "new": {
-                "nftables": {
-                    "table": "inet vnew",
-                    "ruleset": "flowtable f { hook ingress priority 0; devices = { nope0 }; }\n",
-                }
-            }
-        },
     ),
     Fault(
         "a setting's value that the kernel refuses",
@@ -340,14 +364,24 @@ CHANGED = [
         {"route": with_("route", to="10.183.0.0/16", via="10.200.0.1")},
     ),
     Fault(
-        "a ruleset that the kernel refuses in place of another",
+        "another ruleset for an interface that is not there",
         "changing nftables/inet vict",
-        "No such file or directory",
-        {
-            "nftables": with_(
-                "nftables", ruleset=CHAIN + "flowtable f { hook ingress priority 0; devices = { nope0 }; }\n"
-            )
-        },
+        "Interface does not exist",
+        {"nftables": with_("nftables", ruleset=CHAIN + "chain n { iif nope0 drop; }\n")},
+    ),
+    Fault(
+        "a table that another program owns",
+        "changing nftables/inet vict",
+        "Operation not permitted",
+        {"nftables": with_("nftables", ruleset=CHAIN.replace("99", "98"))},
+        **owned_by_another("inet vict"),
+    ),
+    Fault(
+        "a table that another program owns and that shall go",
+        "deleting nftables/inet vict",
+        "Operation not permitted",
+        {"nftables": None},
+        **owned_by_another("inet vict"),
     ),
     Fault(
         "another value that the kernel refuses",
@@ -363,12 +397,12 @@ CHANGED = [
         **read_only("/proc/sys/net/ipv4/ip_default_ttl"),
     ),
     Fault(
-        "a limit of a slice that systemd cannot write down",
+        "a limit of a slice that systemd does not take",
         "changing slice/vict.slice",
-        "vict.slice",
+        "is masked",
         {"slice": with_("slice", MemoryMax="65M")},
-        "mkdir -p /run/systemd/transient/vict.slice.d/50-MemoryMax.conf/x",
-        "rm -r /run/systemd/transient/vict.slice.d",
+        "ln -s /dev/null /run/systemd/system.control/vict.slice && systemctl daemon-reload",
+        "rm /run/systemd/system.control/vict.slice && systemctl daemon-reload",
     ),
     Fault(
         "a slice that systemd does not stop",
@@ -378,12 +412,11 @@ CHANGED = [
         **no_stopping("vict.slice"),
     ),
     Fault(
-        "a limit of a unit that systemd cannot write down",
+        "a limit of a unit that systemd does not take",
         "changing unit/vict.service",
-        "vict.service",
+        "bad unit file setting",
         {"unit": with_("unit", MemoryMax="33M")},
-        "mkdir -p /run/systemd/transient/vict.service.d/50-MemoryMax.conf/x",
-        "rm -r /run/systemd/transient/vict.service.d",
+        **with_drop_in("vict.service", "[Service]\\nType=oneshot\\nRestart=always\\n"),
     ),
     Fault(
         "a changed unit whose program is not there",
@@ -493,7 +526,7 @@ class Settled:
     pids: dict[str, str]
     manifest: str
     #: Set by a test that could not leave the host as it was.
-    spoilt: bool = field(default=False)
+    spoilt: bool = False
 
 
 WORKLOADS = ("app-stay", "limited-stay", "app-gone", "app-moved", "vict")

@@ -6,6 +6,7 @@ A task declares one resource (by its kind), states what is expected or required,
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -447,7 +448,8 @@ class _Reader:
             body: Any = given
         elif not isinstance(given, Map):
             what = "nothing" if given is None else "a list" if isinstance(given, list) else f"'{given}'"
-            hint = f"for example: {kind.name}: {{name: {given if isinstance(given, str) else 'blue'}}}"
+            name = given if isinstance(given, str) and re.fullmatch(r"[\w.-]+", given) else "blue"
+            hint = f"for example: {kind.name}: {{name: {name}}}"
             self.problems.add(f"{kind.name} takes a mapping of fields, not {what}", where, hint=hint)
             return None
         else:

@@ -224,6 +224,14 @@ class Condition:
         )
 
 
+def _compiled(make: Callable[[], JinjaTemplate]) -> JinjaTemplate:
+    """A template, where Python takes what it becomes: that has bounds for what is nested."""
+    try:
+        return make()
+    except (RecursionError, MemoryError, SyntaxError):
+        raise jinja2.TemplateSyntaxError("it is nested too deeply", 1) from None
+
+
 class Templates:
     """Compiles and evaluates the templates of one run.
 
@@ -357,7 +365,7 @@ class Templates:
     def _file(self, name: str) -> JinjaTemplate:
         compiled = self._files.get(name)
         if compiled is None:
-            compiled = self._files[name] = self.whole.get_template(name)
+            compiled = self._files[name] = _compiled(lambda: self.whole.get_template(name))
         return compiled
 
     def _load(self, name: str) -> tuple[str, str, Callable[[], bool]]:
@@ -401,7 +409,7 @@ class Templates:
     def compile_inline(self, text: str) -> JinjaTemplate:
         compiled = self._compiled.get(text)
         if compiled is None:
-            compiled = self._compiled[text] = self.inline.from_string(text)
+            compiled = self._compiled[text] = _compiled(lambda: self.inline.from_string(text))
         return compiled
 
     def syntax_problem(

@@ -74,6 +74,9 @@ def main() -> None:
         _print_error(error)
         sys.exit(error.exit_code)
     except _ClickError as error:
+        if hasattr(error, "message"):
+            # What typer's own validation puts before its words.
+            error.message = error.message.replace("Value error, ", "")
         error.show()
         # Click's own code for a usage error is 2, which here says that changes are pending.
         sys.exit(UsageError.exit_code)

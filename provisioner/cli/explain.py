@@ -61,7 +61,8 @@ def _topic_text(topic: str) -> str:
     name, _, path = topic.partition(".")
     kind = kinds().get(name)
     if kind is None:
-        raise UsageError(f"there is no kind '{name}'", hint=did_you_mean(name, kinds()))
+        known = f"known here: {', '.join(kinds())}"
+        raise UsageError(f"there is no kind '{name}'", hint=did_you_mean(name, kinds()) or known)
     entry = reference.entry_of(kind)
     if not path:
         return reference.kind_text(entry)
@@ -70,8 +71,8 @@ def _topic_text(topic: str) -> str:
     except KeyError as error:
         unknown = error.args[0]
         parent = path[: path.rindex(unknown)].rstrip(".")
-        known = entry.field(parent).fields if parent else entry.fields + entry.directives
-        hint = did_you_mean(unknown, [one.name for one in known])
+        there = entry.field(parent).fields if parent else entry.fields + entry.directives
+        hint = did_you_mean(unknown, [one.name for one in there])
         raise UsageError(f"{name}{'.' if parent else ''}{parent} has no field '{unknown}'", hint=hint) from None
 
 

@@ -91,7 +91,12 @@ def stop(
 
     if bool(names) == every:
         raise UsageError("name the sandboxes to stop, or give --all")
-    for sandbox in list_sandboxes() if every else [Sandbox.attach(name) for name in names or ()]:
+    try:
+        chosen = list_sandboxes() if every else [Sandbox.attach(name) for name in dict.fromkeys(names or ())]
+    except UsageError as error:
+        # Whoever stops one has no use for how it would be started.
+        raise UsageError(error.message, hint="those that run: nsprov sandbox list") from None
+    for sandbox in chosen:
         sandbox.stop()
         typer.echo(f"{sandbox.name} is gone")
 

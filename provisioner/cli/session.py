@@ -201,10 +201,19 @@ def _extra_vars(given: Sequence[str] | None) -> dict[str, Any]:
         elif text.lstrip().startswith("{"):
             value = load_yaml_text(text, "--extra-vars")
         else:
-            value = dict(word.partition("=")[::2] for word in shlex.split(text) if "=" in word)
-            if not value:
+            try:
+                words = shlex.split(text)
+            except ValueError as error:
+                raise UsageError(f"--extra-vars {text}: {str(error).lower()}") from None
+            value = dict(word.partition("=")[::2] for word in words)
+            if not words or not all("=" in word for word in words):
                 raise UsageError(f"--extra-vars {text}: expected name=value, JSON, or @file")
         if value is not None and not isinstance(value, (Map, dict)):
             raise UsageError(f"--extra-vars {text}: expected variables by name")
+        for name in value or ():
+            if not str(name).isidentifier():
+                raise UsageError(
+                    f"--extra-vars {text}: '{name}' cannot be the name of a variable", hint="use letters, digits, _"
+                )
         made.update(value or {})
     return made

@@ -49,6 +49,8 @@ def _split(pattern: str) -> list[str]:
         pieces = [pattern]
     else:
         pieces = _PIECE.findall(pattern)
+        if set(_PIECE.sub("", pattern)) & set("[]"):
+            raise UsageError(f"a bracket is not closed in '{pattern}'", hint="as in web[0], web[0:2] or ~web[0-9]")
     return [piece.strip() for piece in pieces if piece.strip()]
 
 

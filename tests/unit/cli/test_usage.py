@@ -1,0 +1,58 @@
+"""What is wrong with the words of a command is a usage error that says what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.test_broken_inputs import run
+
+
+@pytest.fixture(autouse=True)
+def inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("inventory.yml").write_text("all: {hosts: {web1: , db1: }}\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ('x="open', "no closing quotation"),
+        ("=x", "'' cannot be the name of a variable"),
+        ("a-b=x", "'a-b' cannot be the name of a variable"),
+        ('{"a b": 1}', "'a b' cannot be the name of a variable"),
+        ("x=1 y", "expected name=value, JSON, or @file"),
+        ("[1]", "expected name=value, JSON, or @file"),
+        ("", "expected name=value, JSON, or @file"),
+    ],
+)
+def test_extra_variables_that_cannot_be_read(
+    given: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "validate", "-e", given) == 64
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pattern", ["~[", "web1[x", "web1]"])
+def test_a_bracket_that_is_not_closed_never_means_other_hosts(
+    pattern: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "validate", "--limit", pattern) == 64
+    assert "a bracket is not closed" in capsys.readouterr().err
+
+
+def test_a_format_that_does_not_exist_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "plan", "--format", "xml") == 64
+    assert "Invalid value for '--format': 'xml' is not one of 'text', 'json'" in capsys.readouterr().err
+
+
+def test_an_unknown_kind_is_answered_with_those_that_there_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "explain", "container") == 64
+    told = capsys.readouterr().err
+    assert "there is no kind 'container'" in told
+    assert "netns" in told

@@ -263,6 +263,7 @@ def _create(network: Network, steps: Sequence[Step]) -> Iterator[StepResult]:
             made.append(len(failures) - 1)
     for index, failure in zip(made, create_links(network, wanted), strict=True):
         failures[index] = failure
+    network.forget()  # the far ends came into namespaces to which nothing was sent
     shapings: dict[int, tuple[Shaping, Shaping]] = {}
     for index, pair in enumerate(pairs):
         if failures[index] is None:

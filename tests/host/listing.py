@@ -31,8 +31,11 @@ network() { # $1: the prefix of every command
     show "$1 nft" $2 nft -s list ruleset
     show "$1 sysctl" $2 sysctl -a -r '^net\.ipv4\.(ip_forward|conf\.(all|default)\.(rp_filter|forwarding))'
 }
-network host ""
-for name in $(ls /run/netns 2>/dev/null); do network "netns $name" "ip netns exec $name"; done
+parts=$(mktemp -d /tmp/nsprov-listing.XXXX)
+network host "" > $parts/-host &
+for name in $(ls /run/netns 2>/dev/null); do network "netns $name" "ip netns exec $name" > "$parts/$name" & done
+wait
+cat $parts/*; rm -r $parts
 show "namespaces" ls /run/netns
 show "units" systemctl list-units --all --no-legend --plain --type=service,slice,socket,timer
 show "cgroups" find /sys/fs/cgroup -path /sys/fs/cgroup/nsprov -prune -o -type d -print

@@ -69,6 +69,8 @@ def plan(
     if out is not None:
         _save(plans, out)
     _print_plans(plans, format)
+    if out is not None:
+        typer.echo(f"saved as {out}; to carry out exactly this, give apply the same words and --plan {out}", err=True)
     if detailed_exitcode and any(plans.values()):
         raise typer.Exit(2)
 
@@ -360,7 +362,7 @@ def _ask(plans: Mapping[str, Plan]) -> None:
     from provisioner.errors import UsageError
 
     if not sys.stdin.isatty():
-        raise UsageError("there is nobody to ask whether to go on", hint="add --yes to apply without asking")
+        raise UsageError("there is nobody to ask whether to go on", hint="add --yes to go on without being asked")
     hosts = sum(bool(plan) for plan in plans.values())
     steps = sum(len(plan.steps) for plan in plans.values())
     if not typer.confirm(f"Carry out {steps} steps on {hosts} host{'s' if hosts != 1 else ''}?"):
@@ -380,19 +382,37 @@ def _save(plans: Mapping[str, Plan], path: str) -> None:
         raise NsprovError(f"cannot save the plan to {path}: {error.strerror}") from None
 
 
-def _refuse_stale(path: str, plans: Mapping[str, Plan]) -> None:
-    """Raise StalePlanError unless a saved plan is exactly what would be done now."""
+def read_plan(path: str) -> dict[str, Any]:
+    """What a saved plan says of each host."""
     from pathlib import Path
 
-    from provisioner.errors import StalePlanError, UsageError
-    from provisioner.report.data import plans_data
+    from provisioner.errors import UsageError
+    from provisioner.report.data import PLAN_VERSION
 
+    other = UsageError(f"{path} is not a plan of nsprov", hint="make one with: nsprov plan --out FILE")
     try:
-        saved = json.loads(Path(path).read_text())["hosts"]
+        if Path(path).exists() and not Path(path).is_file():
+            raise other  # a device or a pipe may have no end
+        data = json.loads(Path(path).read_text())
+        if data["version"] != PLAN_VERSION:
+            message = f"{path} is a plan of another version of nsprov (format {data['version']})"
+            raise UsageError(message, hint="make a new plan, and review it")
+        hosts: dict[str, Any] = {name: {**one} for name, one in data["hosts"].items()}
+        if not all(isinstance(step["address"], str) for one in hosts.values() for step in one["steps"]):
+            raise other
     except OSError as error:
         raise UsageError(f"cannot read the plan {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise UsageError(f"{path} is not a plan of nsprov", hint="make one with: nsprov plan --out FILE") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise other from None
+    return hosts
+
+
+def _refuse_stale(path: str, plans: Mapping[str, Plan]) -> None:
+    """Raise StalePlanError unless a saved plan is exactly what would be done now."""
+    from provisioner.errors import StalePlanError
+    from provisioner.report.data import plans_data
+
+    saved = read_plan(path)
     now = json.loads(json.dumps(plans_data(plans)))["hosts"]
     differences = []
     for name in sorted(saved.keys() | now.keys()):

@@ -6,7 +6,7 @@ The file itself is kept on the host, one per project, by the connection.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -43,6 +43,7 @@ def load(project: str, texts: Mapping[str, str]) -> Manifest:
     for name, text in texts.items():
         for address, one in _entries(name, text):
             if name == project:
+                _refuse_unknown_kind(project, address)
                 owned[address] = one
             else:
                 others[address] = name
@@ -57,14 +58,29 @@ def _entries(name: str, text: str) -> Iterable[tuple[Address, Owned]]:
                 f"the manifest of project '{name}' was written by a newer nsprov (format {data['version']})",
                 hint="upgrade nsprov on the machine that you run it on",
             )
-        return [
-            (Address(*entry["address"]), Owned(entry["spec"], entry.get("source", ""))) for entry in data["resources"]
-        ]
+        return [_entry(**entry) for entry in data["resources"]]
     except (ValueError, KeyError, TypeError):
         raise NsprovError(
             f"the manifest of project '{name}' on the host is damaged",
             hint="restore /var/lib/nsprov/manifests from a backup; or remove it, and run apply with --adopt",
         ) from None
+
+
+def _entry(address: list[str], spec: dict[str, Any], source: str = "") -> tuple[Address, Owned]:
+    """One resource of a manifest. Raises TypeError or ValueError when it is not written as it should be."""
+    kind, name, netns = address
+    texts = all(isinstance(one, str) for one in (kind, name, source, netns or ""))
+    if not texts or not isinstance(spec, dict):
+        raise TypeError
+    return Address(kind, name, netns), Owned(spec, source)
+
+
+def _refuse_unknown_kind(project: str, address: Address) -> None:
+    if address.kind not in kinds():
+        raise NsprovError(
+            f"the project '{project}' owns {address} on the host, and this nsprov has no kind '{address.kind}'",
+            hint="it was made with a newer nsprov: upgrade this one",
+        )
 
 
 def own(declared: Declared) -> Owned:

@@ -122,7 +122,7 @@ class LocalTarget(Target):
 
     def read_manifests(self) -> Mapping[str, str]:
         try:
-            return {path.stem: path.read_text() for path in sorted(MANIFESTS.glob("*.json"))}
+            return {path.stem: path.read_text(errors="replace") for path in sorted(MANIFESTS.glob("*.json"))}
         except OSError as error:
             raise HostError.from_os(f"cannot read {MANIFESTS}", error) from None
 

@@ -10,12 +10,15 @@ if TYPE_CHECKING:
     from provisioner.engine.apply import ApplyResult
     from provisioner.model import Plan, Step
 
-__all__ = ["plan_data", "plans_data", "result_data"]
+__all__ = ["PLAN_VERSION", "plan_data", "plans_data", "result_data"]
+
+#: The format of a saved plan.
+PLAN_VERSION = 1
 
 
 def plans_data(plans: Mapping[str, Plan]) -> dict[str, Any]:
     """All hosts' plans: ``{"version": 1, "hosts": {name: plan}}``."""
-    return {"version": 1, "hosts": {name: plan_data(plan) for name, plan in plans.items()}}
+    return {"version": PLAN_VERSION, "hosts": {name: plan_data(plan) for name, plan in plans.items()}}
 
 
 def plan_data(plan: Plan) -> dict[str, Any]:

@@ -6,6 +6,7 @@ stays quick.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 import os
@@ -36,6 +37,12 @@ app = typer.Typer(
 #: ClickException, of whichever Click this typer carries.
 _ClickError: Any = typer.BadParameter.__mro__[2]
 
+#: A disk, a quota or a file's size that is at its end.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+#: Control characters of a configuration as a terminal shows them, and does not obey.
+_VISIBLE = {number: f"\\x{number:02x}" for number in (*range(32), 127) if number != ord("\n")}
+
 #: The modules that add commands, in the order that --help shows them.
 _COMMANDS = ("apply", "verify", "rehearse", "inventory", "picture", "sandbox", "explain", "doctor")
 
@@ -64,6 +71,7 @@ def main() -> None:
     """Run the command line. Every error ends in one clear message and the exit code of its kind."""
     from provisioner.errors import NsprovError, UsageError
 
+    _open_standard_streams()
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -83,7 +91,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            typer.echo(f"nsprov: cannot write: {error.strerror}", err=True)
+            # What is still unwritten would be tried again at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(74)
         descriptor, path = tempfile.mkstemp(prefix="nsprov-crash-", suffix=".txt")
         with os.fdopen(descriptor, "w") as report:
             report.write(f"nsprov {__version__}, Python {sys.version}\n{sys.argv}\n\n{traceback.format_exc()}")
@@ -92,12 +105,20 @@ def main() -> None:
         sys.exit(70)
 
 
+def _open_standard_streams() -> None:
+    """Give what was started without its standard streams empty ones, so that no socket takes their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest number that is free is taken: its own.
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
 def _print_error(error: NsprovError) -> None:
     from provisioner.errors import ConfigError
 
     if isinstance(error, ConfigError):
         for problem in error.problems:
-            typer.echo(str(problem), err=True)
+            typer.echo(str(problem).translate(_VISIBLE), err=True)
         count = len(error.problems)
         typer.echo(f"nsprov: {count} problem{'s' if count != 1 else ''}; nothing was touched", err=True)
     else:

@@ -196,6 +196,8 @@ def _extra_vars(given: Sequence[str] | None) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for text in given or ():
         value: Any
+        if not text.isprintable() and any("\udc80" <= char <= "\udcff" for char in text):
+            raise UsageError(f"--extra-vars {text!a}: this is not text in UTF-8")
         if text.startswith("@"):
             value = load_yaml(Path(text[1:]))
         elif text.lstrip().startswith("{"):

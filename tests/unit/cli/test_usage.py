@@ -24,6 +24,7 @@ def inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ('{"a b": 1}', "'a b' cannot be the name of a variable"),
         ("x=1 y", "expected name=value, JSON, or @file"),
         ("[1]", "expected name=value, JSON, or @file"),
+        ("x=\udcff", "this is not text in UTF-8"),
         ("", "expected name=value, JSON, or @file"),
     ],
 )

@@ -175,7 +175,10 @@ class Network:
         return self._require(netns).socket
 
     def descriptor(self, netns: str | None) -> int:
-        """An open descriptor of a namespace, for messages that name one. Stays the adapter's."""
+        """An open descriptor of a namespace, for messages that name one. Stays the adapter's.
+
+        It is closed once ``room`` others have been used since.
+        """
         return self._require(netns).descriptor
 
     def identity(self, netns: str | None) -> int:
@@ -217,11 +220,11 @@ class Network:
     def create_namespaces(self, wanted: Sequence[str], loopback: Sequence[bool]) -> list[HostError | None]:
         """Make named namespaces, all on one thread, each with its loopback up or left down."""
         outcome: list[HostError | None] = [None] * len(wanted)
-        self._make_room(len(wanted))
 
         def make_all() -> None:
             with namespaces.lock_folder():
                 for index, name in enumerate(wanted):
+                    self._make_room(1)
                     try:
                         namespaces.make(name)
                         self._open[name] = held = _hold(name)
@@ -369,8 +372,9 @@ class Network:
         known: dict[str | None, int | None] = self._require(netns).read.setdefault("nsids", {})
         asked = [other for other in dict.fromkeys(others) if other not in known and self._find(other) is not None]
         if asked:
-            for start in range(0, len(asked), BATCH):
-                some = asked[start : start + BATCH]
+            size = min(BATCH, self.room - 1)
+            for start in range(0, len(asked), size):
+                some = asked[start : start + size]
                 answers = self.open(netns).query([m.nsid_request(self.descriptor(other)) for other in some])
                 for other, answer in zip(some, answers, strict=True):
                     known[other] = m.parse_nsid(answer) if isinstance(answer, bytes) else None
@@ -428,6 +432,8 @@ class Network:
         if held is None:
             self.prepare([netns])
             held = self._open.get(netns)
+        else:
+            self._open[netns] = self._open.pop(netns)  # the latest that was used
         return held
 
     def _valid(self, netns: str) -> _Open | None:
@@ -450,19 +456,26 @@ class Network:
             held.close()
 
     def _make_room(self, more: int) -> None:
-        """See to it that this many more namespaces can be held open: two descriptors each."""
+        """See to it that this many more namespaces can be held open, two descriptors each: those go that were
+        not used for longest."""
         while len(self._open) > 1 and 2 * (len(self._open) + more) > self._descriptors:
             oldest = next(name for name in self._open if name is not None)
             self._drop(oldest)
 
     @cached_property
     def _descriptors(self) -> int:
-        """How many files this process may have open for namespaces: its limit, raised as far as it goes."""
+        """How many files this process may have open for namespaces: its limit, raised as far as it goes, but for
+        those that it needs otherwise."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         limit = 1 << 20 if hard == resource.RLIM_INFINITY else hard
-        return max(limit - 256, 64)
+        return max(limit - 256, limit // 2, 8)
+
+    @property
+    def room(self) -> int:
+        """How many namespaces can be held open at once, beside the host's own."""
+        return self._descriptors // 2 - 1
 
 
 def _by_identity(routes: Iterable[m.RouteEntry]) -> dict[Identity, list[m.RouteEntry]]:
@@ -479,8 +492,10 @@ def _open_namespace(name: str) -> _Open | None:
     """Enter a named namespace and open a socket in it; None where there is none of that name."""
     try:
         descriptor = os.open(f"{namespaces.FOLDER}/{name}", _READ)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise HostError.from_os(f"cannot open the namespace {name}", error) from None
     try:
         if not namespaces.is_namespace(descriptor):
             os.close(descriptor)

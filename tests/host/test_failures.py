@@ -24,7 +24,7 @@ INVENTORY = "/root/project/inventory.yml"
 VICTIMS = "/root/project/roles/victims/tasks/main.yml"
 MANIFEST = "/var/lib/nsprov/manifests/failures.json"
 CHECKOUT = Path(provisioner.__file__).parents[1]
-NSPROV = f"PYTHONPATH={CHECKOUT} {sys.executable} -m provisioner"
+NSPROV = f"env PYTHONPATH={CHECKOUT} {sys.executable} -m provisioner"
 
 Task = dict[str, Any]
 
@@ -338,10 +338,13 @@ CHANGED = [
     Fault(
         "a route that the kernel refuses to a pair",
         "changing veth/ve-vict",
-        "Nexthop has invalid gateway",
+        "Invalid prefsrc address",
         {
             "veth": with_(
-                "veth", addresses=["10.82.1.1/24"], mtu=1300, routes=[{"to": "10.182.0.0/16", "via": "10.200.0.1"}]
+                "veth",
+                addresses=["10.82.1.1/24"],
+                mtu=1300,
+                routes=[{"to": "10.182.0.0/16", "via": "10.82.1.9", "src": "10.200.0.1"}],
             )
         },
     ),
@@ -671,6 +674,67 @@ def test_a_refused_step_in_a_large_change_leaves_the_host_as_it_was(box: Any, se
     assert_as_before(box, settled)
 
 
+#: With others that are changed before, and would be after.
+POWERLESS: Mapping[str, Task] = {
+    "netns": {"netns": {"name": "weak"}},
+    "bridge": {"bridge": {"name": "br-weak", "macaddress": "02:00:00:89:00:01", "addresses": ["10.89.0.1/24"]}},
+    "veth": {"veth": {"name": "ve-weak", "mtu": 1400, "peer": {"netns": "weak", "name": "eth0", "mtu": 1400}}},
+    "route": {"route": {"to": "10.189.0.0/16", "via": "10.89.0.2", "dev": "br-weak"}},
+    "rule": {"rule": {"priority": 2089, "from": "10.89.0.0/24", "table": 89}},
+    "slice": {"slice": {"name": "weak.slice", "TasksMax": 50}},
+    "unit": {"unit": {"name": "weak.service", "Slice": "weak.slice", "ExecStart": "/bin/sleep infinity"}},
+    "directory": {"directory": {"path": "/srv/weak"}},
+    "file": {"file": {"path": "/srv/weak/file", "content": "weak\n"}},
+}
+AROUND: Mapping[str, Task | None] = {
+    "unit": None,
+    "file": {"file": {"path": "/srv/weak/file", "content": "strong\n", "mode": "0600"}},
+    "more": {"unit": {"name": "more.service", "Slice": "weak.slice", "ExecStart": "/bin/sleep infinity"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "tasks"),
+    [
+        ("deleting veth/ve-weak", {"veth": None}),
+        ("deleting route/10.189.0.0/16", {"route": None}),
+        ("deleting rule/2089", {"rule": None}),
+        ("deleting bridge/br-weak", {"route": None, "bridge": None}),
+        ("changing netns/weak", {"netns": {"netns": {"name": "weak", "loopback": False}}}),
+        ("changing rule/2089", {"rule": {"rule": {"priority": 2089, "from": "10.89.0.0/24", "table": 90}}}),
+        ("creating rule/2090", {"new": {"rule": {"priority": 2090, "from": "10.89.0.0/24", "table": 90}}}),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_what_the_kernel_does_not_permit_is_put_back(
+    box: Any, powerless: Mapping[str, list[str]], step: str, tasks: Mapping[str, Task | None]
+) -> None:
+    changed = {**POWERLESS, **AROUND, **tasks}
+    if step == "deleting bridge/br-weak":  # else the route is refused before it
+        box.run("ip route del 10.189.0.0/16 dev br-weak")
+    box.write(VICTIMS, "".join(f"- {json.dumps(task)}\n" for task in changed.values() if task is not None))
+    without = "setpriv --bounding-set=-net_admin --inh-caps=-net_admin"
+    done = box.run(f"cd /root/project && {without} {NSPROV} apply powerless.yml --yes", check=False)
+    told = done.stdout + done.stderr
+    assert done.returncode == 1, told
+    assert f"failed {step}" in told, told
+    assert "Operation not permitted" in told, told
+    assert "the host was put back" in told, told
+    if step == "deleting bridge/br-weak":
+        box.run("ip route add 10.189.0.0/16 via 10.89.0.2 dev br-weak proto static")
+    assert difference(dict(powerless), listing(box)) == []
+
+
+@pytest.fixture(scope="module")
+def powerless(prepared: Any) -> Iterator[dict[str, list[str]]]:
+    """The listing of a host with that project."""
+    text = "".join(f"- {json.dumps(task)}\n" for task in POWERLESS.values())
+    prepared.write(VICTIMS, text)
+    prepared.run(f"cd /root/project && {NSPROV} apply powerless.yml --yes")
+    yield listing(prepared)
+    prepared.run(f"cd /root/project && {NSPROV} destroy powerless.yml --yes", check=False)
+
+
 # -- interrupted, killed, out of room -----------------------------------------------------------------
 
 #: A unit whose start takes until it is let go on.
@@ -771,6 +835,23 @@ def test_killed_at_any_moment_the_next_apply_converges_and_nothing_leaks(
         assert pids(box) == settled.pids
     nsprov(box, "destroy", "--yes")
     assert difference(empty, listing(box)) == []
+
+
+def test_few_open_files_are_enough_for_many_namespaces(box: Any, settled: Settled) -> None:
+    many: dict[str, Task | None] = {}
+    for number in range(40):
+        many[f"n{number}"] = {"netns": {"name": f"many{number}"}}
+        peer = {"netns": f"many{number}", "name": "eth0", "addresses": [f"10.78.0.{number + 30}/24"]}
+        many[f"v{number}"] = {"veth": {"name": f"many{number}", "master": "br-firm", "peer": peer}}
+    box.write(VICTIMS, Fault("", "", "", many).written())
+    few = "prlimit --nofile=24:24"
+    nsprov(box, "apply", "--yes", under=few)
+    assert nsprov(box, "plan", under=few).stdout.strip() == "here   no changes"
+    for number in range(40):
+        assert f"10.78.0.{number + 30}/24" in box.run(f"ip -n many{number} addr show eth0").stdout
+    fresh_project(box, UNTOUCHED.written())
+    nsprov(box, "apply", "--yes", under=few)
+    assert_as_before(box, settled)
 
 
 # -- fields that leave, things that are taken over, hosts that were changed by hand ------------------------

@@ -83,7 +83,7 @@ def observe_and_plan(
     except ConfigError as error:
         raise ConfigError([_placed(problem, desired) for problem in error.problems]) from None
     going = set() if desired.partial else manifest.owned.keys() - desired.resources.keys()
-    missing_references(desired, snapshot.resources.keys() - going).raise_if_any()
+    missing_references(desired, snapshot.resources.keys(), going).raise_if_any()
     if reason_for_delete is None:
         plan = make_plan(desired, snapshot, manifest, adopt=adopt)
     else:

@@ -86,12 +86,19 @@ def check_desired(desired: Desired) -> Problems:
     return problems
 
 
-def missing_references(desired: Desired, existing: Collection[Address]) -> Problems:
-    """References to what is neither declared nor on the host."""
+def missing_references(desired: Desired, existing: Collection[Address], leaving: Collection[Address] = ()) -> Problems:
+    """References to what is neither declared nor on the host, or is ours there and not declared any more."""
     problems = Problems()
     for declared in desired.resources.values():
         for wanted in declared.resource.requires():
-            if wanted in desired.resources or wanted in existing:
+            if wanted in desired.resources or (wanted in existing and wanted not in leaving):
+                continue
+            if wanted in existing:
+                problems.add(
+                    f"{declared.resource.address} needs {wanted}, which has left the configuration and would be deleted",
+                    _where_named(declared, wanted),
+                    hint=f"keep its '{wanted.kind}:' task, or remove this one too",
+                )
                 continue
             known = {str(address) for address in desired.resources if address.kind == wanted.kind}
             problems.add(

@@ -674,67 +674,6 @@ def test_a_refused_step_in_a_large_change_leaves_the_host_as_it_was(box: Any, se
     assert_as_before(box, settled)
 
 
-#: With others that are changed before, and would be after.
-POWERLESS: Mapping[str, Task] = {
-    "netns": {"netns": {"name": "weak"}},
-    "bridge": {"bridge": {"name": "br-weak", "macaddress": "02:00:00:89:00:01", "addresses": ["10.89.0.1/24"]}},
-    "veth": {"veth": {"name": "ve-weak", "mtu": 1400, "peer": {"netns": "weak", "name": "eth0", "mtu": 1400}}},
-    "route": {"route": {"to": "10.189.0.0/16", "via": "10.89.0.2", "dev": "br-weak"}},
-    "rule": {"rule": {"priority": 2089, "from": "10.89.0.0/24", "table": 89}},
-    "slice": {"slice": {"name": "weak.slice", "TasksMax": 50}},
-    "unit": {"unit": {"name": "weak.service", "Slice": "weak.slice", "ExecStart": "/bin/sleep infinity"}},
-    "directory": {"directory": {"path": "/srv/weak"}},
-    "file": {"file": {"path": "/srv/weak/file", "content": "weak\n"}},
-}
-AROUND: Mapping[str, Task | None] = {
-    "unit": None,
-    "file": {"file": {"path": "/srv/weak/file", "content": "strong\n", "mode": "0600"}},
-    "more": {"unit": {"name": "more.service", "Slice": "weak.slice", "ExecStart": "/bin/sleep infinity"}},
-}
-
-
-@pytest.mark.parametrize(
-    ("step", "tasks"),
-    [
-        ("deleting veth/ve-weak", {"veth": None}),
-        ("deleting route/10.189.0.0/16", {"route": None}),
-        ("deleting rule/2089", {"rule": None}),
-        ("deleting bridge/br-weak", {"route": None, "bridge": None}),
-        ("changing netns/weak", {"netns": {"netns": {"name": "weak", "loopback": False}}}),
-        ("changing rule/2089", {"rule": {"rule": {"priority": 2089, "from": "10.89.0.0/24", "table": 90}}}),
-        ("creating rule/2090", {"new": {"rule": {"priority": 2090, "from": "10.89.0.0/24", "table": 90}}}),
-    ],
-    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
-)
-def test_what_the_kernel_does_not_permit_is_put_back(
-    box: Any, powerless: Mapping[str, list[str]], step: str, tasks: Mapping[str, Task | None]
-) -> None:
-    changed = {**POWERLESS, **AROUND, **tasks}
-    if step == "deleting bridge/br-weak":  # else the route is refused before it
-        box.run("ip route del 10.189.0.0/16 dev br-weak")
-    box.write(VICTIMS, "".join(f"- {json.dumps(task)}\n" for task in changed.values() if task is not None))
-    without = "setpriv --bounding-set=-net_admin --inh-caps=-net_admin"
-    done = box.run(f"cd /root/project && {without} {NSPROV} apply powerless.yml --yes", check=False)
-    told = done.stdout + done.stderr
-    assert done.returncode == 1, told
-    assert f"failed {step}" in told, told
-    assert "Operation not permitted" in told, told
-    assert "the host was put back" in told, told
-    if step == "deleting bridge/br-weak":
-        box.run("ip route add 10.189.0.0/16 via 10.89.0.2 dev br-weak proto static")
-    assert difference(dict(powerless), listing(box)) == []
-
-
-@pytest.fixture(scope="module")
-def powerless(prepared: Any) -> Iterator[dict[str, list[str]]]:
-    """The listing of a host with that project."""
-    text = "".join(f"- {json.dumps(task)}\n" for task in POWERLESS.values())
-    prepared.write(VICTIMS, text)
-    prepared.run(f"cd /root/project && {NSPROV} apply powerless.yml --yes")
-    yield listing(prepared)
-    prepared.run(f"cd /root/project && {NSPROV} destroy powerless.yml --yes", check=False)
-
-
 # -- interrupted, killed, out of room -----------------------------------------------------------------
 
 #: A unit whose start takes until it is let go on.
@@ -988,3 +927,113 @@ def test_what_was_changed_by_hand_is_mended_with_the_fewest_steps(box: Any, sett
     assert box.run("systemctl show -P MainPID app-moved.service vict.service").stdout == moved
     assert nsprov(box, "plan").stdout.strip() == "here   no changes"
     assert pids(box) == settled.pids
+
+
+def test_what_moves_from_one_interface_to_another_moves_in_one_apply(box: Any, settled: Settled) -> None:
+    """A route, an address, and a rule that is turned round: the kernel takes the old and the new for one."""
+    road = {"to": "10.182.0.0/16", "via": "10.82.0.9"}
+    other = {"name": "ve-other", "peer": {"netns": "stay", "name": "other0"}, "addresses": ["10.84.0.1/24"]}
+    there: dict[str, Task | None] = {"other": {"veth": other}}
+    box.write(VICTIMS, Fault("", "", "", there).written())
+    nsprov(box, "apply", "--yes")
+    moved: dict[str, Task | None] = {
+        "veth": with_("veth", addresses=["10.84.0.1/24"], routes=[]),
+        "other": {"veth": {**other, "addresses": ["10.82.0.1/24"], "routes": [road]}},
+        "rule": {"rule": {**THERE["rule"]["rule"], "not": True}},
+    }
+    box.write(VICTIMS, Fault("", "", "", moved).written())
+    nsprov(box, "apply", "--yes")
+    assert nsprov(box, "plan").stdout.strip() == "here   no changes"
+    assert "dev ve-other" in box.run("ip route show 10.182.0.0/16").stdout
+    assert "10.82.0.1/24" in box.run("ip addr show ve-other").stdout
+    assert "not from 10.84.0.0/24" in box.run("ip rule show prio 2000").stdout
+    created: dict[str, Task | None] = {  # now to one that is not there yet
+        **there,
+        "veth": with_("veth", addresses=["10.84.0.1/24"], routes=[]),
+        "other": {"veth": {**other, "addresses": []}},
+        "third": {"veth": {"name": "ve-3", "addresses": ["10.82.0.1/24"], "routes": [road], "peer": {"name": "ve-3p"}}},
+    }
+    box.write(VICTIMS, Fault("", "", "", created).written())
+    nsprov(box, "apply", "--yes")
+    assert nsprov(box, "plan").stdout.strip() == "here   no changes"
+    assert "dev ve-3" in box.run("ip route show 10.182.0.0/16").stdout
+    assert "not" not in box.run("ip rule show prio 2000").stdout
+    fresh_project(box, UNTOUCHED.written())
+    nsprov(box, "apply", "--yes")
+    assert nsprov(box, "plan").stdout.strip() == "here   no changes"
+
+
+def test_what_others_need_does_not_go_without_them(box: Any, settled: Settled) -> None:
+    in_it = with_("veth", peer={"netns": "vict", "name": "eth0", "addresses": ["10.82.0.2/24"]})
+    box.write(VICTIMS, Fault("", "", "", {"veth": in_it}).written())
+    nsprov(box, "apply", "--yes")
+    before = listing(box)
+    box.write(VICTIMS, Fault("", "", "", {"veth": in_it, "netns": None}).written())
+    done = nsprov(box, "apply", "--yes", check=False)
+    assert done.returncode == 65
+    assert "veth/ve-vict needs netns/vict, which has left the configuration and would be deleted" in done.stderr
+    assert difference(before, listing(box)) == []
+
+
+# -- without the rights -------------------------------------------------------------------------------
+
+
+#: With others that are changed before, and would be after.
+POWERLESS: Mapping[str, Task] = {
+    "netns": {"netns": {"name": "weak"}},
+    "bridge": {"bridge": {"name": "br-weak", "macaddress": "02:00:00:89:00:01", "addresses": ["10.89.0.1/24"]}},
+    "veth": {"veth": {"name": "ve-weak", "mtu": 1400, "peer": {"netns": "weak", "name": "eth0", "mtu": 1400}}},
+    "route": {"route": {"to": "10.189.0.0/16", "via": "10.89.0.2", "dev": "br-weak"}},
+    "rule": {"rule": {"priority": 2089, "from": "10.89.0.0/24", "table": 89}},
+    "slice": {"slice": {"name": "weak.slice", "TasksMax": 50}},
+    "unit": {"unit": {"name": "weak.service", "Slice": "weak.slice", "ExecStart": "/bin/sleep infinity"}},
+    "directory": {"directory": {"path": "/srv/weak"}},
+    "file": {"file": {"path": "/srv/weak/file", "content": "weak\n"}},
+}
+AROUND: Mapping[str, Task | None] = {
+    "unit": None,
+    "file": {"file": {"path": "/srv/weak/file", "content": "strong\n", "mode": "0600"}},
+    "more": {"unit": {"name": "more.service", "Slice": "weak.slice", "ExecStart": "/bin/sleep infinity"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "tasks"),
+    [
+        ("deleting veth/ve-weak", {"veth": None}),
+        ("deleting route/10.189.0.0/16", {"route": None}),
+        ("deleting rule/2089", {"rule": None}),
+        ("deleting bridge/br-weak", {"route": None, "bridge": None}),
+        ("changing netns/weak", {"netns": {"netns": {"name": "weak", "loopback": False}}}),
+        ("changing rule/2089", {"rule": {"rule": {"priority": 2089, "from": "10.89.0.0/24", "table": 90}}}),
+        ("creating rule/2090", {"new": {"rule": {"priority": 2090, "from": "10.89.0.0/24", "table": 90}}}),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_what_the_kernel_does_not_permit_is_put_back(
+    box: Any, powerless: Mapping[str, list[str]], step: str, tasks: Mapping[str, Task | None]
+) -> None:
+    changed = {**POWERLESS, **AROUND, **tasks}
+    if step == "deleting bridge/br-weak":  # else the route is refused before it
+        box.run("ip route del 10.189.0.0/16 dev br-weak")
+    box.write(VICTIMS, "".join(f"- {json.dumps(task)}\n" for task in changed.values() if task is not None))
+    without = "setpriv --bounding-set=-net_admin --inh-caps=-net_admin"
+    done = box.run(f"cd /root/project && {without} {NSPROV} apply powerless.yml --yes", check=False)
+    told = done.stdout + done.stderr
+    assert done.returncode == 1, told
+    assert f"failed {step}" in told, told
+    assert "Operation not permitted" in told, told
+    assert "the host was put back" in told, told
+    if step == "deleting bridge/br-weak":
+        box.run("ip route add 10.189.0.0/16 via 10.89.0.2 dev br-weak proto static")
+    assert difference(dict(powerless), listing(box)) == []
+
+
+@pytest.fixture(scope="module")
+def powerless(prepared: Any) -> Iterator[dict[str, list[str]]]:
+    """The listing of a host with that project."""
+    text = "".join(f"- {json.dumps(task)}\n" for task in POWERLESS.values())
+    prepared.write(VICTIMS, text)
+    prepared.run(f"cd /root/project && {NSPROV} apply powerless.yml --yes")
+    yield listing(prepared)
+    prepared.run(f"cd /root/project && {NSPROV} destroy powerless.yml --yes", check=False)

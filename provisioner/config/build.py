@@ -18,6 +18,7 @@ from provisioner.config.argspec import UNKNOWN
 from provisioner.config.argspec import check as check_options
 from provisioner.config.invalid import origin, problems_of
 from provisioner.config.lookups import find_file
+from provisioner.config.refusals import refused_keyword
 from provisioner.config.roles import Role, Roles, default_role_path, project_folders
 from provisioner.config.source import Map, Seq, read_text, source_of
 from provisioner.config.tags import chosen
@@ -270,6 +271,9 @@ class _Build:
             if key not in _ENTRY_KEYS:
                 near = did_you_mean(key, _ENTRY_KEYS)
                 hint = near if near and near.startswith("did you mean") else "the role's variables stand under vars:"
+                refused = refused_keyword(key)
+                if refused is not None:
+                    hint = f"{refused[0]}; {refused[1]}"
                 self.problems.add(f"an entry of a role has no key '{key}'", raw.key_at(key), hint=hint)
         when = read_conditions(raw, self.templates, self.problems)
         loop = read_loop(raw, self.templates, self.problems)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["refused_key", "with_instead"]
+__all__ = ["refused_key", "refused_keyword", "with_instead"]
 
 _NO_RESULTS = "everything is known before anything is touched, so there is no result to look at"
 
@@ -150,13 +150,17 @@ _WITH = {
 _FROM_ANSIBLE = ("ansible.builtin.", "ansible.legacy.", "ansible.posix.", "ansible.netcommon.", "community.general.")
 
 
+def refused_keyword(key: str) -> tuple[str, str] | None:
+    """Why a keyword of Ansible's tasks and roles is refused, and what to write instead."""
+    return _KEYWORDS.get(key)
+
+
 def refused_key(key: str) -> tuple[str, str] | None:
     """Why a key of a task is refused, and what to write instead; None for a key that Ansible does not have."""
     if key.startswith("with_"):
         return "loops are written with 'loop'", "write: " + with_instead(key)
     if key in _KEYWORDS:
-        why, instead = _KEYWORDS[key]
-        return why, instead
+        return _KEYWORDS[key]
     short = key
     for prefix in _FROM_ANSIBLE:
         short = short.removeprefix(prefix)

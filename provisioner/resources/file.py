@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from pydantic import AliasChoices, ValidationInfo, field_validator, model_validator
 
 from provisioner.errors import ConfigError, HostError, Problem
-from provisioner.model import Action, Address, Change, Check, Claim, Driver, Resource, StepResult, bad, spec
+from provisioner.model import Action, Address, Change, Check, Claim, Driver, Issue, Resource, StepResult, bad, spec
 from provisioner.resources import register
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from provisioner.host import Host
     from provisioner.host.files import Attributes, Entry
-    from provisioner.model import Scope, Step, TaskContext
+    from provisioner.model import Desired, Scope, Step, TaskContext
 
 __all__ = ["MAX_CONTENT", "File", "FileDriver", "OnDisk", "attributes_of", "is_name", "owner_problems", "spelled"]
 
@@ -60,6 +60,10 @@ class OnDisk(Resource):
             raise bad(f"'{path}' is the kernel's, not a file", "for /proc/sys there is the kind `sysctl`")
         if path == "/":
             raise bad("'/' is not nsprov's to make")
+        if f"{path}/".startswith("/var/lib/nsprov/"):
+            raise bad(f"'{path}' is where nsprov keeps what it owns")
+        if path.startswith("/run/netns/"):
+            raise bad(f"'{path}' is a namespace, not a file", "declare a `netns`")
         return path
 
     @field_validator("mode", mode="before")
@@ -84,6 +88,21 @@ class OnDisk(Resource):
 
     def claims(self) -> Iterable[Claim]:
         return [Claim(f"the path {self.name}", self.name)]
+
+    def audit(self, desired: Desired) -> Iterable[Issue]:
+        for parent in self._parents():
+            for kind in ("file", "template"):
+                declared = desired.resources.get(Address(kind, parent))
+                if declared is not None and getattr(declared.resource, "target", None) is None:
+                    written = desired.resources[self.address].fields
+                    field = next((word for word in ("path", "dest") if word in written), "name")
+                    yield Issue(f"{parent} is no directory, but a {kind}", field, "give one of them another path")
+
+    def _parents(self) -> Iterator[str]:
+        path = posixpath.dirname(self.name)
+        while path != "/":
+            yield path
+            path = posixpath.dirname(path)
 
     def _attributes(self) -> str:
         """``0644 root:root``, as much of it as is declared."""

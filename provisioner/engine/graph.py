@@ -94,8 +94,9 @@ def missing_references(desired: Desired, existing: Collection[Address], leaving:
             if wanted in desired.resources or (wanted in existing and wanted not in leaving):
                 continue
             if wanted in existing:
+                address = declared.resource.address
                 problems.add(
-                    f"{declared.resource.address} needs {wanted}, which has left the configuration and would be deleted",
+                    f"{address} needs {wanted}, which has left the configuration and would be deleted",
                     _where_named(declared, wanted),
                     hint=f"keep its '{wanted.kind}:' task, or remove this one too",
                 )

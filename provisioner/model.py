@@ -12,9 +12,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
+from ipaddress import IPv6Network
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from provisioner.errors import Source
@@ -38,6 +39,7 @@ __all__ = [
     "Issue",
     "Kind",
     "Manifest",
+    "Number",
     "Owned",
     "Plan",
     "Resource",
@@ -46,6 +48,7 @@ __all__ = [
     "Step",
     "StepResult",
     "TaskContext",
+    "WholeNumber",
     "bad",
     "spec",
 ]
@@ -63,24 +66,35 @@ class Address(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """The address that ``str()`` of it gave. Raises ValueError when there is no kind or no name.
-
-        A name that starts with ``/`` (a file) is never inside a namespace.
-        """
+        """The address that ``str()`` of it gave. Raises ValueError when there is no kind or no name."""
         kind, slash, rest = text.partition("/")
         if not slash or not kind or not rest:
             raise ValueError(f"'{text}' is not an address: expected kind/name or kind/netns:name")
         netns, colon, name = rest.partition(":")
-        # IPv6 and nft table names may hold colons or spaces; a namespace's name holds neither.
-        if colon and name and not rest.startswith("/") and kind in _netns_kinds():
+        if netns and colon and name and kind in _kinds_in_namespaces() and not _begins_with_ipv6(rest):
             return cls(kind, name, netns)
         return cls(kind, rest)
 
 
-def _netns_kinds() -> frozenset[str]:
+def _kinds_in_namespaces() -> frozenset[str]:
+    """The kinds whose addresses may have a namespace."""
     from provisioner.resources import kinds
 
-    return frozenset(name for name, kind in kinds().items() if "netns" in kind.resource.model_fields)
+    return frozenset(name for name, kind in kinds().items() if kind.resource.is_named_in_namespace())
+
+
+def _begins_with_ipv6(name: str) -> bool:
+    """Whether a name is that of an IPv6 route: the addresses in use begin with four digits, or with ``::``.
+
+    So ``a:fd01::/64`` is the network fd01::/64 in the namespace a.
+    """
+    network = name.split()[0]
+    if len(network.partition(":")[0]) not in (0, 4):
+        return False
+    try:
+        return bool(IPv6Network(network, strict=False))
+    except ValueError:
+        return False
 
 
 class Effect(StrEnum):
@@ -158,6 +172,18 @@ def spec(
     return Field(default, description=doc, examples=list(examples) or None, json_schema_extra={"effect": effect}, **kw)
 
 
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        word = "true" if value else "false"
+        raise bad(f"must be a number, not {word}", "YAML reads yes, no, on and off as true and false")
+    return value
+
+
+#: What a field takes that is a number: pydantic alone would take true for 1.
+Number = Annotated[int | float, BeforeValidator(_no_boolean)]
+WholeNumber = Annotated[int, BeforeValidator(_no_boolean)]
+
+
 class TaskContext(Protocol):
     """What a kind may ask for while a task becomes a resource. Pure: reads the role's own files only."""
 
@@ -198,6 +224,11 @@ class Resource(BaseModel):
     @property
     def address(self) -> Address:
         return Address(self.kind, self.name, getattr(self, "netns", None))
+
+    @classmethod
+    def is_named_in_namespace(cls) -> bool:
+        """Whether each namespace may have one of the same name, so that the address tells which."""
+        return cls.model_construct(name="", netns="any").address.netns is not None
 
     # -- relations, all derived from the fields ---------------------------------------------------
 

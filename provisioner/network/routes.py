@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
-from provisioner.model import Claim, bad, spec
+from provisioner.model import Claim, WholeNumber, bad, spec
 from provisioner.network.values import Destination, Family, IpAddress, Mtu, Table, family_of, pack_ip, table_number
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class RouteFields(BaseModel):
         ..., doc="the network that it leads to; `default` is every address", examples=["default", "10.1.0.0/16"]
     )
     via: IpAddress | None = spec(doc="the gateway; left out where the network is on the link itself")
-    metric: int | None = spec(doc="the lower it is, the more it is preferred", ge=0, le=0xFFFFFFFF)
+    metric: WholeNumber | None = spec(doc="the lower it is, the more it is preferred", ge=0, le=0xFFFFFFFF)
     table: Table = spec(doc="the routing table: a number, or main, local, default", examples=[100])
     src: IpAddress | None = spec(doc="the source address that packets get which have none yet")
     scope: Literal["global", "link", "host"] | None = spec(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 from pydantic import BeforeValidator, ValidationInfo, field_validator
 
 from provisioner.links import LinkDriver, LinkResource
-from provisioner.model import Check, Issue, bad, spec
+from provisioner.model import Check, Issue, Number, WholeNumber, bad, spec
 from provisioner.network import MAX_BRIDGE_PORTS, interface_checks, interfaces_of
 from provisioner.resources import register
 
@@ -37,7 +37,7 @@ def _seconds(value: Any) -> Any:
     return value
 
 
-Seconds = Annotated[int | float, BeforeValidator(_seconds)]
+Seconds = Annotated[Number, BeforeValidator(_seconds)]
 
 
 class Option(NamedTuple):
@@ -75,7 +75,7 @@ class Bridge(LinkResource):
     own_fields: ClassVar[Mapping[str, Any]] = {name: option.default for name, option in OPTIONS.items()}
 
     stp: bool | None = spec(doc="whether it speaks the spanning tree protocol")
-    priority: int | None = spec(doc="its bridge priority, lower wins the election of the root", ge=0, le=65535)
+    priority: WholeNumber | None = spec(doc="its bridge priority, lower wins the election of the root", ge=0, le=65535)
     forward_delay: Seconds | None = spec(doc="seconds from a port's coming up until it forwards", examples=[15])
     hello_time: Seconds | None = spec(doc="seconds between the root's hello messages")
     max_age: Seconds | None = spec(doc="seconds until a silent root is given up")
@@ -83,7 +83,7 @@ class Bridge(LinkResource):
         doc="seconds that a learned address is kept; 0 makes a hub", ge=0, le=_MAX_SECONDS
     )
     vlan_filtering: bool | None = spec(doc="whether it looks at VLAN tags")
-    group_fwd_mask: int | None = spec(
+    group_fwd_mask: WholeNumber | None = spec(
         doc="which link-local groups it forwards: bit n is 01:80:c2:00:00:0n", ge=0, le=0xFFFF
     )
     mcast_snooping: bool | None = spec(doc="whether it learns which ports want which multicast groups")

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, ValidationInfo, field_validator, model_validator
 
-from provisioner.model import Action, Change, Check, Claim, Driver, Effect, Resource, StepResult, bad, jsonable, spec
+from provisioner.model import (
+    Action,
+    Change,
+    Check,
+    Claim,
+    Driver,
+    Effect,
+    Resource,
+    StepResult,
+    WholeNumber,
+    bad,
+    jsonable,
+    spec,
+)
 from provisioner.network import Destination, Family, InterfaceName, NetnsName, Table, family_of
 from provisioner.resources import register
 
@@ -68,7 +81,9 @@ class Rule(Resource):
 
     name: str = spec("", doc="its priority, where no other name is given")
     netns: NetnsName | None = spec(doc="the namespace; the host's own where left out", effect=Effect.REPLACE)
-    priority: int = spec(..., doc="rules are tried from the lowest priority on", ge=1, le=0xFFFFFFFF, examples=[100])
+    priority: WholeNumber = spec(
+        ..., doc="rules are tried from the lowest priority on", ge=1, le=0xFFFFFFFF, examples=[100]
+    )
     from_: Annotated[Destination | None, BeforeValidator(_selector)] = spec(
         doc="packets from this network", alias="from", examples=["10.0.0.0/24"]
     )
@@ -88,7 +103,7 @@ class Rule(Resource):
         "lookup", doc="look the route up in a table, or drop, or answer that there is no way"
     )
     table: Table = spec(doc="the table to look it up in; main where left out", examples=[100])
-    suppress_prefixlength: int | None = spec(
+    suppress_prefixlength: WholeNumber | None = spec(
         doc="take no route of the table whose prefix is this long or shorter", ge=0, le=128
     )
     family: Family | None = spec(doc="ipv4 or ipv6; told by the addresses, else ipv4", validate_default=True)

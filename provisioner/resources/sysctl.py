@@ -44,6 +44,8 @@ def _value(value: Any) -> Any:
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, (list, tuple)):
+        if any(part is None or isinstance(part, (Mapping, list, tuple)) for part in value):
+            raise bad("its parts must be texts or numbers", "for example [4096, 87380, 6291456]")
         value = " ".join(str(part) for part in value)
     return " ".join(value.split()) if isinstance(value, str) else value
 

@@ -399,7 +399,13 @@ class Expect(BaseModel):
     ``proto: udp`` UDP); an IPv6 address with a port stands in brackets.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        coerce_numbers_to_str=True,
+        json_schema_extra={"examples": [{"from": "blue", "to": "10.20.0.12:8080", "result": "dropped"}]},
+    )
 
     from_: str = Field(alias="from", description="the namespace that sends; `host` for the host itself")
     to: str = Field(description="the address, or address:port, that is tried")

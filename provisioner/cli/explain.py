@@ -48,6 +48,7 @@ def explain(
         typer.echo(json.dumps(task_schema(kinds()), indent=2, ensure_ascii=False))
     elif topic is None:
         typer.echo(reference.index_text([reference.entry_of(kind) for kind in kinds().values()]))
+        typer.echo(f"\nA task may also say who reaches whom:\n\n  expect     {reference.expect_entry().summary}")
         typer.echo("\nnsprov explain KIND shows the fields of one.")
     else:
         typer.echo(_topic_text(topic))
@@ -59,11 +60,12 @@ def _topic_text(topic: str) -> str:
     from provisioner.resources import kinds
 
     name, _, path = topic.partition(".")
-    kind = kinds().get(name)
-    if kind is None:
-        known = f"known here: {', '.join(kinds())}"
-        raise UsageError(f"there is no kind '{name}'", hint=did_you_mean(name, kinds()) or known)
-    entry = reference.entry_of(kind)
+    known = [*kinds(), "expect"]
+    if name not in known:
+        raise UsageError(
+            f"there is no kind '{name}'", hint=did_you_mean(name, known) or f"known here: {', '.join(known)}"
+        )
+    entry = reference.expect_entry() if name == "expect" else reference.entry_of(kinds()[name])
     if not path:
         return reference.kind_text(entry)
     try:
@@ -71,7 +73,8 @@ def _topic_text(topic: str) -> str:
     except KeyError as error:
         unknown = error.args[0]
         parent = path[: path.rindex(unknown)].rstrip(".")
-        there = entry.field(parent).fields if parent else entry.fields + entry.directives
+        within = entry.field(parent) if parent else entry
+        there = within.fields + within.directives
         hint = did_you_mean(unknown, [one.name for one in there])
         raise UsageError(f"{name}{'.' if parent else ''}{parent} has no field '{unknown}'", hint=hint) from None
 

@@ -11,12 +11,12 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import cleandoc
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import AliasChoices, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from provisioner.model import Effect
+from provisioner.model import Effect, Expect
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -28,6 +28,7 @@ __all__ = [
     "FieldEntry",
     "KindEntry",
     "entry_of",
+    "expect_entry",
     "field_text",
     "index_text",
     "kind_text",
@@ -55,15 +56,20 @@ class FieldEntry:
     doc: str
     required: bool = False
     default: Any = None
-    effect: Effect = Effect.LIVE
+    #: None for what is no part of a resource (`expect`): changing it does nothing to what runs.
+    effect: Effect | None = Effect.LIVE
     examples: tuple[Any, ...] = ()
     fields: tuple[FieldEntry, ...] = ()
+    #: systemd's own directives, where it takes them.
+    directives: tuple[FieldEntry, ...] = ()
     #: Whether it is a part of the resource's address.
     identifies: bool = False
 
     @property
     def changing(self) -> str:
         """What changing it does to what runs."""
+        if self.effect is None:
+            return ""
         return "makes it another resource" if self.identifies else EFFECTS[self.effect]
 
     @property
@@ -71,7 +77,9 @@ class FieldEntry:
         """Whether it must be given, or what holds when it is not."""
         if self.required:
             return "required"
-        return "not managed when left out" if self.default is None else f"default {_yaml(self.default)}"
+        if self.default is not None:
+            return f"default {_yaml(self.default)}"
+        return "may be left out" if self.effect is None else "not managed when left out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +103,7 @@ class KindEntry:
             found = next((one for one in fields if one.name == part), None)
             if found is None:
                 raise KeyError(part)
-            fields = found.fields
+            fields = found.fields + found.directives
         assert found is not None
         return found
 
@@ -104,10 +112,22 @@ def entry_of(kind: Kind[Any]) -> KindEntry:
     """What the reference says of a kind."""
     schema = schema_of(kind.resource)
     summary, about = _docstring(kind.resource)
-    naming = {"name", "netns", _name_in_tasks(kind.resource)}
-    fields = tuple(replace(one, identifies=one.name in naming) for one in _fields(schema, schema.get("$defs", {})))
+    naming = {"name", _name_in_tasks(kind.resource)} | ({"netns"} if kind.resource.is_named_in_namespace() else set())
+    parts = _parts(kind.resource)
+    fields = tuple(
+        replace(one, identifies=one.name in naming, directives=parts.get(one.name, ()))
+        for one in _fields(schema, schema.get("$defs", {}))
+    )
     example = (schema.get("examples") or [None])[0] or _example_of(kind, fields)
     return KindEntry(kind.name, summary, about, fields, tuple(_directives(kind.resource)), example)
+
+
+def expect_entry() -> KindEntry:
+    """What the reference says of `expect`, which a task may be instead of a resource."""
+    schema = schema_of(Expect)
+    summary, about = _docstring(Expect)
+    fields = tuple(replace(one, effect=None) for one in _fields(schema, schema.get("$defs", {})))
+    return KindEntry("expect", summary, about, fields, example=schema["examples"][0])
 
 
 def _name_in_tasks(resource: type[Resource]) -> str:
@@ -139,16 +159,34 @@ def _docstring(owner: type) -> tuple[str, str]:
 
 def _directives(resource: type[Resource]) -> Iterator[FieldEntry]:
     """The directives that a kind takes, as fields."""
-    from provisioner.directives import known
     from provisioner.directives.spec import Directives
 
-    if not issubclass(resource, Directives):
-        return
-    unit_type = resource.unit_type_of({})
-    effect_of = resource.model_construct(name=f"any.{unit_type}").effect_of_directive
-    for one in sorted(known(unit_type).values(), key=lambda one: (one.group, one.name)):
+    if issubclass(resource, Directives):
+        unit_type = resource.unit_type_of({})
+        effect_of = resource.model_construct(name=f"any.{unit_type}").effect_of_directive
+        for one in _directives_of(unit_type):
+            yield replace(one, effect=effect_of(one.name))
+
+
+def _parts(resource: type[Resource]) -> dict[str, tuple[FieldEntry, ...]]:
+    """The directives of the fields that are units themselves, by the field's name."""
+    from provisioner.directives.spec import Part
+
+    made = {}
+    for name, info in resource.model_fields.items():
+        for part in (info.annotation, *get_args(info.annotation)):
+            if isinstance(part, type) and issubclass(part, Part):
+                made[name] = tuple(_directives_of(part.unit_type, resource.effect_of(name)))
+    return made
+
+
+def _directives_of(unit_type: str, effect: Effect = Effect.LIVE) -> Iterator[FieldEntry]:
+    from provisioner.directives import known
+
+    # Those of the unit's own page come first: they are what it is about.
+    for one in sorted(known(unit_type).values(), key=lambda one: (one.group != unit_type, one.group, one.name)):
         since = f", since systemd {one.since}" if one.since else ""
-        yield FieldEntry(one.name, one.syntax.expects, f"{manual_of(one.group)}{since}", effect=effect_of(one.name))
+        yield FieldEntry(one.name, one.syntax.expects, f"{manual_of(one.group)}{since}", effect=effect)
 
 
 def manual_of(group: str) -> str:
@@ -311,19 +349,21 @@ def kind_text(entry: KindEntry) -> str:
         parts.append(entry.about)
     parts.append("FIELDS")
     parts.extend(textwrap.indent(_field_lines(entry.name, one), "  ") for one in entry.fields)
-    if entry.directives:
-        parts.append("DIRECTIVES OF SYSTEMD, by their own names and in their own syntax")
-        parts.extend(
-            textwrap.fill(f"{page}: {', '.join(names)}", _WIDTH, initial_indent="  ", subsequent_indent="    ")
-            for page, names in directives_by_manual(entry).items()
-        )
+    parts.extend(_directive_lines(entry))
     parts.append("EXAMPLE")
     parts.append(textwrap.indent(task_text(entry), "  "))
     return "\n\n".join(parts)
 
 
-def directives_by_manual(entry: KindEntry) -> dict[str, list[str]]:
-    """The names of a kind's directives, by the manual page that describes them."""
+def _directive_lines(entry: KindEntry | FieldEntry) -> Iterator[str]:
+    if entry.directives:
+        yield "DIRECTIVES OF SYSTEMD, by their own names and in their own syntax"
+    for page, names in directives_by_manual(entry).items():
+        yield textwrap.fill(f"{page}: {', '.join(names)}", _WIDTH, initial_indent="  ", subsequent_indent="    ")
+
+
+def directives_by_manual(entry: KindEntry | FieldEntry) -> dict[str, list[str]]:
+    """The names of the directives of a kind or a field, by the manual page that describes them."""
     found: dict[str, list[str]] = {}
     for one in entry.directives:
         found.setdefault(one.doc.partition(",")[0], []).append(one.name)
@@ -336,17 +376,19 @@ def field_text(kind: str, path: str, entry: FieldEntry) -> str:
     if entry.fields:
         parts.append("FIELDS")
         parts.extend(textwrap.indent(_field_lines(f"{kind}.{path}", one), "  ") for one in entry.fields)
+    parts.extend(_directive_lines(entry))
     return "\n\n".join(parts)
 
 
 def _field_lines(parent: str, entry: FieldEntry, *, name: str | None = None) -> str:
     lines = [f"{name or entry.name}  <{entry.type}>  {entry.given}"]
     lines += textwrap.wrap(entry.doc, _WIDTH, initial_indent="    ", subsequent_indent="    ")
-    lines.append(f"    changing it: {entry.changing}")
+    if entry.changing:
+        lines.append(f"    changing it: {entry.changing}")
     if entry.examples:
         lines.append("    for example: " + "   ".join(_yaml(one) for one in entry.examples))
-    if entry.fields and parent:
-        lines.append(f"    its fields: nsprov explain {parent}.{entry.name}")
+    if (entry.fields or entry.directives) and parent:
+        lines.append(f"    its {'fields' if entry.fields else 'directives'}: nsprov explain {parent}.{entry.name}")
     return "\n".join(lines)
 
 
@@ -354,12 +396,11 @@ def _field_lines(parent: str, entry: FieldEntry, *, name: str | None = None) -> 
 
 #: How each page begins.
 GENERATED = "<!-- Written by `nsprov explain --write docs/reference`; change the spec, not this page. -->\n"
-_DIRECTIVES_HINT = "`nsprov explain KIND.DIRECTIVE` says what one takes, and since when."
 
 
 def pages(kinds: Mapping[str, Kind[Any]]) -> dict[str, str]:
     """The reference pages by file name: an index, and one page a kind."""
-    entries = [entry_of(kind) for kind in kinds.values()]
+    entries = [*(entry_of(kind) for kind in kinds.values()), expect_entry()]
     made = {f"{entry.name}.md": _page(entry) for entry in entries}
     rows = [f"| [`{one.name}`]({one.name}.md) | {one.summary} |" for one in entries]
     made["README.md"] = "\n".join(
@@ -367,8 +408,9 @@ def pages(kinds: Mapping[str, Kind[Any]]) -> dict[str, str]:
             GENERATED,
             "# Kinds of resources",
             "",
-            "Each task of a role declares one resource of one of these kinds. `nsprov explain KIND` shows the same",
-            "in a terminal, and `nsprov explain --format json-schema` gives editors the schema of a task file.",
+            "Each task of a role declares one resource of one of these kinds; `expect` is none, but states who reaches",
+            "whom. `nsprov explain KIND` shows the same in a terminal, and `nsprov explain --format json-schema`",
+            "gives editors the schema of a task file.",
             "",
             "| kind | what it is |",
             "| --- | --- |",
@@ -387,10 +429,18 @@ def _page(entry: KindEntry) -> str:
     for path, one in _nested("", entry.fields):
         parts += ["", f"## {path}", "", *_table(one.fields)]
     if entry.directives:
-        parts += ["", "## Directives of systemd", "", f"By their own names and in their own syntax. {_DIRECTIVES_HINT}"]
-        for manual, names in directives_by_manual(entry).items():
-            parts += ["", f"**{manual}**: {', '.join(f'`{name}`' for name in names)}"]
+        parts += ["", "## Directives of systemd", *_directive_paragraphs(entry.name, entry)]
+    for one in entry.fields:
+        if one.directives:
+            parts += ["", f"## Directives of {one.name}", *_directive_paragraphs(f"{entry.name}.{one.name}", one)]
     return "\n".join([*parts, ""])
+
+
+def _directive_paragraphs(path: str, entry: KindEntry | FieldEntry) -> Iterator[str]:
+    told = f"`nsprov explain {path}.DIRECTIVE` says what one takes, and since when."
+    yield from ("", f"By their own names and in their own syntax. {told}")
+    for manual, names in directives_by_manual(entry).items():
+        yield from ("", f"**{manual}**: {', '.join(f'`{name}`' for name in names)}")
 
 
 def _nested(parent: str, fields: Sequence[FieldEntry]) -> Iterator[tuple[str, FieldEntry]]:
@@ -404,8 +454,10 @@ def _nested(parent: str, fields: Sequence[FieldEntry]) -> Iterator[tuple[str, Fi
 def _table(fields: Sequence[FieldEntry]) -> list[str]:
     rows = ["| field | type | when left out | what it is | changing it |", "| --- | --- | --- | --- | --- |"]
     for one in fields:
-        left_out = "required" if one.required else "not managed" if one.default is None else f"`{_yaml(one.default)}`"
-        doc = one.doc + (f" For example `{_yaml(one.examples[0])}`." if one.examples else "")
+        left_out = one.given.removesuffix(" when left out")
+        if one.default is not None:
+            left_out = f"`{_yaml(one.default)}`"
+        doc = f"{one.doc}. For example `{_yaml(one.examples[0])}`." if one.examples else one.doc
         cells = (f"`{one.name}`", one.type, left_out, doc, one.changing)
         rows.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
     return rows

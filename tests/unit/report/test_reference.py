@@ -236,3 +236,29 @@ def test_explain_of_an_unknown_field_suggests_the_right_one(topic: str, right: s
 
 def test_explain_of_a_directive_says_what_it_takes() -> None:
     assert "a size such as 512M" in explain("unit.MemoryMax").stdout
+
+
+def test_explain_knows_what_a_task_expects() -> None:
+    assert "  expect " in explain().stdout
+    text = explain("expect").stdout
+    assert text.startswith("expect: Declares who reaches whom")
+    assert "result  <reached | refused | dropped>  default reached" in text
+    assert "changing it" not in text
+    assert "not managed" not in text
+    assert "the namespace that sends" in explain("expect.from").stdout
+    assert "did you mean 'from'?" in explain("expect.form").stderr
+
+
+def test_explain_knows_the_directives_of_a_units_socket_and_timer() -> None:
+    text = explain("unit.socket").stdout
+    assert "systemd.socket(5): Accept" in text
+    assert text.index("systemd.socket(5)") < text.index("systemd.exec(5)")
+    assert "a port, address:port" in explain("unit.socket.ListenStream").stdout
+    assert "a calendar event" in explain("unit.timer.OnCalendar").stdout
+    assert "did you mean 'ListenStream'?" in explain("unit.socket.ListenSteam").stderr
+    assert "its directives: nsprov explain unit.socket" in explain("unit").stdout
+
+
+def test_a_unit_keeps_its_name_in_another_namespace_and_an_interface_does_not() -> None:
+    assert entry_of(kinds()["unit"]).field("netns").changing == "restarts the workload"
+    assert entry_of(kinds()["veth"]).field("netns").changing == "makes it another resource"

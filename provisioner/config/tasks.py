@@ -369,7 +369,8 @@ class _Reader:
             )
         if not whole:
             return None
-        return Task(source, does, None if name is None else str(name), when, loop, tags, given)
+        name = name if name is None or isinstance(name, str) else str(name)  # a text knows where it was written
+        return Task(source, does, name, when, loop, tags, given)
 
     def _actions(self, raw: Map) -> list[str] | None:
         """The keys of a task that say what it does; None when one of its keys is refused or unknown."""

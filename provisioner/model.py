@@ -462,6 +462,8 @@ class Desired:
     tests: Sequence[str] = ()
     #: Set where ``--tags`` chose a part: then nothing is pruned.
     partial: bool = False
+    #: The tags that its tasks have, whether they were chosen or not; known where ``--tags`` or ``--skip-tags`` chose.
+    tags: frozenset[str] = frozenset()
 
     def of(self, kind: str) -> Iterator[Declared]:
         return (one for address, one in self.resources.items() if address.kind == kind)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +105,23 @@ class Session:
             problems.extend(check_desired(desired))
             built[host] = desired
         problems.raise_if_any()
+        self._warn_of_tags(built.values())
         return built
+
+    def _warn_of_tags(self, built: Iterable[Desired]) -> None:
+        """Say which words of --tags and --skip-tags no task has: Ansible is silent, and a typo then does nothing."""
+        from provisioner.config.tags import SPECIAL
+        from provisioner.errors import did_you_mean
+
+        there = frozenset[str]().union(*(desired.tags for desired in built)) - SPECIAL
+        for option, words in (("--tags", self.tags), ("--skip-tags", self.skip_tags)):
+            for word in dict.fromkeys(words):
+                if word in there or word in SPECIAL:
+                    continue
+                near = did_you_mean(word, there)
+                known = f"the tags there are: {', '.join(sorted(there))}" if there else "no task has any tag"
+                hint = near if near and near.startswith("did you mean") else known
+                typer.echo(f"nsprov: {option} {word}: no task that applies here has this tag\n    {hint}", err=True)
 
     def variables(self, host: str) -> Map:
         """The variables of a host; those of the command line win, as in Ansible."""

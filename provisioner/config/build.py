@@ -19,7 +19,7 @@ from provisioner.config.argspec import check as check_options
 from provisioner.config.invalid import origin, problems_of
 from provisioner.config.lookups import find_file
 from provisioner.config.refusals import refused_keyword
-from provisioner.config.roles import Role, Roles, default_role_path, project_folders
+from provisioner.config.roles import Role, Roles, as_seen_from_here, default_role_path, project_folders
 from provisioner.config.source import Map, Seq, read_text, source_of
 from provisioner.config.tags import chosen
 from provisioner.config.tasks import (
@@ -183,6 +183,8 @@ class _Build:
     resources: dict[Address, Declared] = field(default_factory=dict)
     expects: dict[Expect, Source | None] = field(default_factory=dict)
     tests: dict[str, None] = field(default_factory=dict)
+    #: The tags of all tasks that were come to, chosen or not; only where tags choose.
+    met_tags: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         library = _library(self.inventory, self.search)
@@ -190,7 +192,10 @@ class _Build:
         self.roles = library.roles
         self.files = library.files
         self.project = tuple(
-            dict.fromkeys([*project_folders(self.inventory.base_dirs), *(Path(one).parent for one in self.search)])
+            dict.fromkeys(
+                as_seen_from_here(folder)
+                for folder in (*project_folders(self.inventory.base_dirs), *(Path(one).parent for one in self.search))
+            )
         )
         self._frames: dict[Any, Frame] = {}
         self._applied: dict[Any, list[frozenset[str]]] = {}
@@ -217,6 +222,7 @@ class _Build:
             tuple(self.expects.items()),
             tuple(self.tests),
             partial=bool(self.skip_tags) or bool(self.tags - {"all"}),
+            tags=frozenset(self.met_tags),
         )
 
     def value(self, name: str, default: Any) -> Any:
@@ -624,6 +630,8 @@ class _Build:
     def _task(self, task: Task, use: _Use, inherited: frozenset[str], frame: Frame) -> None:
         does = task.does
         tags = inherited.union(task.tags) if task.tags else inherited
+        if self.tags or self.skip_tags:
+            self.met_tags |= tags
         holds_others = isinstance(does, (Block, IncludeTasks, IncludeRole))
         static = holds_others and getattr(does, "static", True)
         if not static and not chosen(tags, self.tags, self.skip_tags):
@@ -678,7 +686,7 @@ class _Build:
         if there is None:
             name = task.name
             if name is not None and has_template(name):
-                name = str(self.templates.render(name, frame, task.source))
+                name = str(self.templates.render(name, frame, source_of(name) or task.source))
             self.resources[address] = Declared(resource, task.source, use.role.name, name, does.fields)
         elif there.resource != resource:
             hint = f"it is declared at {there.source} too"

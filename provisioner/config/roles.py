@@ -18,7 +18,7 @@ from provisioner.errors import ConfigError, Problem, Problems, Source, did_you_m
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Role", "Roles", "default_role_path", "project_folders", "shipped_roles"]
+__all__ = ["Role", "Roles", "as_seen_from_here", "default_role_path", "project_folders", "shipped_roles"]
 
 _META_KEYS = frozenset(
     ["dependencies", "galaxy_info", "allow_duplicates", "argument_specs", "collections", "standalone", "requirements"]
@@ -46,7 +46,7 @@ def project_folders(base_dirs: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(made))
 
 
-def _as_seen_from_here(path: Path) -> Path:
+def as_seen_from_here(path: Path) -> Path:
     """The path as people write it: relative, when it is below the working directory."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path
@@ -54,7 +54,7 @@ def _as_seen_from_here(path: Path) -> Path:
 
 def default_role_path(inventory: Any) -> list[Path]:
     """Where roles are looked for: beside the inventory, then ``NSPROV_ROLES_PATH``, then those that are shipped."""
-    made = [_as_seen_from_here(base / "roles") for base in project_folders(inventory.base_dirs)]
+    made = [as_seen_from_here(base / "roles") for base in project_folders(inventory.base_dirs)]
     made += [Path(part) for part in os.environ.get("NSPROV_ROLES_PATH", "").split(os.pathsep) if part]
     made.append(shipped_roles())
     return list(dict.fromkeys(made))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-__all__ = ["chosen"]
+__all__ = ["SPECIAL", "chosen"]
+
+#: Tags that mean something by themselves, whether a task has them or not.
+SPECIAL = frozenset({"all", "always", "never", "tagged", "untagged"})
 
 
 def chosen(tags: Set[str], only: Set[str], skip: Set[str]) -> bool:

@@ -268,7 +268,9 @@ def _mode(value: Any) -> str:
                 f"the mode {value} is the decimal number {value}, in octal {value:04o}"
                 if value >= 0
                 else f"the mode {value} is negative",
-                f'write it with a leading zero, quoted: "0{value}"' if re.fullmatch("[0-7]{3,4}", str(value)) else None,
+                f'write it with a leading zero, quoted: "0{value}"'
+                if re.fullmatch("[0-7]{3,4}", str(value))
+                else 'write it in octal and quoted: "0644"',
             )
         return f"{value:04o}"
     text = value.strip().removeprefix("0o")

@@ -57,3 +57,43 @@ def test_an_unknown_kind_is_answered_with_those_that_there_are(
     told = capsys.readouterr().err
     assert "there is no kind 'container'" in told
     assert "netns" in told
+
+
+@pytest.fixture
+def tagged(tmp_path: Path) -> None:
+    (tmp_path / "roles/web/tasks").mkdir(parents=True)
+    (tmp_path / "roles/web/tasks/main.yml").write_text(
+        "- {netns: {name: blue}, tags: [network, blue]}\n- {netns: {name: red}, tags: never}\n"
+    )
+    Path("inventory.yml").write_text("all: {hosts: {web1: }, vars: {nsprov_roles: [web]}}\n")
+
+
+@pytest.mark.usefixtures("tagged")
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["--tags", "nope"],
+            "--tags nope: no task that applies here has this tag\n    the tags there are: blue, network",
+        ),
+        (
+            ["--tags", "netwrok,blue"],
+            "--tags netwrok: no task that applies here has this tag\n    did you mean 'network'?",
+        ),
+        (["--skip-tags", "nope"], "--skip-tags nope: no task that applies here has this tag"),
+    ],
+)
+def test_a_tag_that_no_task_has_is_told_and_not_passed_over(
+    words: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "validate", *words) == 0
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("tagged")
+@pytest.mark.parametrize("words", [[], ["--tags", "network"], ["--tags", "all,never,tagged,untagged,always"]])
+def test_tags_that_mean_something_need_no_word(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "validate", *words) == 0
+    assert capsys.readouterr().err == ""

@@ -222,3 +222,12 @@ def test_arguments_that_fit_are_taken(project: Project, given: str) -> None:
 )  # fmt: skip
 def test_arguments_that_do_not_fit_are_told(project: Project, given: str, message: str) -> None:
     assert arguments(project, given) == [message]
+
+
+def test_where_a_template_was_looked_for_is_told_once_and_as_people_write_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.folder)
+    project.tasks("- template: {path: /etc/a, src: nope.j2}")
+    (told,) = project.errors(role_path=[Path("roles")])
+    assert "(searched: roles/web/templates, templates)" in told

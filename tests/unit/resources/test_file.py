@@ -169,3 +169,9 @@ def test_a_link_is_checked_for_where_it_leads() -> None:
     compile(check.code, check.title, "exec")
     assert "readlink -n --" in check.code
     assert "== '../run/app'" in check.code
+
+
+def test_a_mode_that_is_no_octal_number_is_told_with_one_that_is() -> None:
+    with pytest.raises(ValidationError) as caught:
+        File.model_validate({"path": "/etc/a", "mode": 999})
+    assert caught.value.errors()[0]["ctx"]["hint"] == 'write it in octal and quoted: "0644"'

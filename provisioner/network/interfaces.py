@@ -219,12 +219,9 @@ def interface_summary(interface: Interface) -> list[tuple[str, str]]:
 def interface_checks(interface: Interface, title: str) -> Iterator[Check]:
     """The facts of one interface, as ``ip`` must report them."""
     netns, name = interface.netns, interface.name
-    found = f"link(host, {netns!r}, {name!r})"
+    found = f"interface(host, {netns!r}, {name!r})"
     state = "up" if interface.up else "down"
-    yield Check(
-        f"{title} exists and is {state}",
-        f"found = {found}\nassert found and ('UP' in found['flags']) is {interface.up}",
-    )
+    yield Check(f"{title} exists and is {state}", f"assert link_state(host, {netns!r}, {name!r}) == {state!r}")
     if interface.mtu is not None:
         yield Check(f"{title} has the MTU {interface.mtu}", f"assert {found}['mtu'] == {interface.mtu}")
     if interface.macaddress is not None:

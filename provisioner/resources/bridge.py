@@ -122,7 +122,7 @@ class Bridge(LinkResource):
     def checks(self) -> Iterable[Check]:
         title = str(self.address)
         yield from interface_checks(self, title)
-        data = f"link(host, {self.netns!r}, {self.name!r})['linkinfo']['info_data']"
+        data = f"interface(host, {self.netns!r}, {self.name!r})['linkinfo']['info_data']"
         for name, option in OPTIONS.items():
             value = getattr(self, name)
             if value is not None:

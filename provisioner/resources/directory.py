@@ -32,7 +32,7 @@ class Directory(OnDisk):
         return [("mode", attributes)] if attributes else []
 
     def checks(self) -> Iterable[Check]:
-        yield Check(f"{self.address} is a directory", f"assert host.file({self.name!r}).is_directory")
+        yield Check(f"{self.address} is a directory", f"assert file_type(host, {self.name!r}) == 'directory'")
         yield from self._attribute_checks()
 
 

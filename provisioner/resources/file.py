@@ -225,7 +225,7 @@ class File(OnDisk):
             read = f"host.run({f'readlink -n -- {shlex.quote(self.name)}'!r}).stdout"
             yield Check(f"{self.address} links to {self.target}", f"assert {read} == {self.target!r}")
             return
-        yield Check(f"{self.address} is a file", f"assert {at}.is_file and not {at}.is_symlink")
+        yield Check(f"{self.address} is a file", f"assert file_type(host, {self.name!r}) == 'regular file'")
         data = self.data
         if data is not None:
             digest = hashlib.sha256(data).hexdigest()

@@ -31,8 +31,7 @@ class Netns(Resource):
         yield Check(f"{self.address} exists", f"assert {self.name!r} in netns_list(host)")
         state = "up" if self.loopback else "down"
         yield Check(
-            f"{self.address} has its loopback {state}",
-            f"assert ('UP' in link(host, {self.name!r}, 'lo')['flags']) is {self.loopback}",
+            f"{self.address} has its loopback {state}", f"assert link_state(host, {self.name!r}, 'lo') == {state!r}"
         )
 
 

@@ -125,9 +125,9 @@ class Veth(Port, Resource):
         far = place_name(self.peer.netns, self.peer.name)
         yield Check(
             f"{self.address} leads to {far}",
-            f"near = link(host, {self.netns!r}, {self.name!r})\n"
-            f"far = link(host, {self.peer.netns!r}, {self.peer.name!r})\n"
-            "assert near and far and near['linkinfo']['info_kind'] == 'veth'\n"
+            f"near = interface(host, {self.netns!r}, {self.name!r})\n"
+            f"far = interface(host, {self.peer.netns!r}, {self.peer.name!r})\n"
+            "assert near['linkinfo']['info_kind'] == 'veth'\n"
             "assert near.get('link_index', far['ifindex']) == far['ifindex']\n"
             "assert far.get('link_index', near['ifindex']) == near['ifindex']\n"
             f"assert near.get('link', {self.peer.name!r}) == {self.peer.name!r}",

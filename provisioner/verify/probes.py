@@ -22,9 +22,12 @@ __all__ = [
     "addresses",
     "cgroup_file",
     "fact",
+    "file_type",
     "forget",
+    "interface",
     "ip_json",
     "link",
+    "link_state",
     "netns_list",
     "nft_list",
     "read_ahead",
@@ -86,14 +89,27 @@ def link(host: Any, netns: str | None, name: str) -> dict[str, Any] | None:
     return next((one for one in _network(host, netns).links if one["ifname"] == name), None)
 
 
+def interface(host: Any, netns: str | None, name: str) -> dict[str, Any]:
+    """One interface as ``ip -d link`` shows it. Fails where there is none of this name."""
+    __tracebackhide__ = True
+    found = link(host, netns, name)
+    if found is None:
+        there = ", ".join(sorted(one["ifname"] for one in _network(host, netns).links)) or "none"
+        raise AssertionError(f"there is no interface {name} {_in(netns)}; there is: {there}")
+    return found
+
+
+def link_state(host: Any, netns: str | None, name: str) -> str:
+    """Whether an interface is administratively ``up`` or ``down``."""
+    __tracebackhide__ = True
+    return "up" if "UP" in interface(host, netns, name)["flags"] else "down"
+
+
 def addresses(host: Any, netns: str | None, dev: str) -> set[str]:
     """The addresses of an interface with their prefix lengths, of both families: ``{"10.0.0.2/24"}``."""
     __tracebackhide__ = True
-    found = link(host, netns, dev)
-    if found is None:
-        there = ", ".join(sorted(one["ifname"] for one in _network(host, netns).links)) or "none"
-        raise AssertionError(f"there is no interface {dev} {_in(netns)}; there is: {there}")
-    return {f"{one['local']}/{one['prefixlen']}" for one in found.get("addr_info", ()) if "local" in one}
+    told = interface(host, netns, dev).get("addr_info", ())
+    return {f"{one['local']}/{one['prefixlen']}" for one in told if "local" in one}
 
 
 def routes(host: Any, netns: str | None, table: str | int = "main") -> list[dict[str, Any]]:
@@ -132,6 +148,15 @@ def nft_list(host: Any, netns: str | None, family: str, table: str) -> str:
     if answer.status:
         raise AssertionError(f"nft list table {family} {table} {_in(netns)}: {answer.words}")
     return answer.text
+
+
+def file_type(host: Any, path: str) -> str:
+    """What is at a path, by ``stat``: ``regular file``, ``directory``, ``symbolic link``, …, or ``nothing``."""
+    __tracebackhide__ = True
+    answer = _ask(host, _file_type_command(path))
+    if answer.status:
+        raise AssertionError(f"stat {path}: {answer.words}")
+    return answer.text.strip().replace("regular empty file", "regular file")
 
 
 # -- units and cgroups ----------------------------------------------------------------------------
@@ -201,10 +226,12 @@ def read_ahead(host: Any, calls: Iterable[tuple[str, Sequence[Any]]]) -> None:
     def of(*names: str) -> list[tuple[Any, ...]]:
         return sorted((args for name in names for args in wanted.get(name, ())), key=str)
 
-    commands = [_network_command(netns) for netns in {args[0]: None for args in of("link", "addresses", "routes")}]
+    networked = of("link", "link_state", "interface", "addresses", "routes")
+    commands = [_network_command(netns) for netns in {args[0]: None for args in networked}]
     commands += [_rules_command(args[0], family) for args in of("rules") for family in ("inet", "inet6")]
     commands += [_sysctl_command(*args) for args in of("sysctl") if len(args) == 2]
     commands += [_nft_command(*args) for args in of("nft_list") if len(args) == 3]
+    commands += [_file_type_command(*args) for args in of("file_type") if len(args) == 1]
     _ask_all(host, commands)
     _read_units(host, of("unit_property"), of("unit_netns"), of("cgroup_file"))
 
@@ -343,6 +370,11 @@ def _sysctl_command(netns: str | None, key: str) -> str:
 def _nft_command(netns: str | None, family: str, table: str) -> str:
     read = f"nft -s list table {shlex.quote(family)} {shlex.quote(table)}"
     return f"ip netns exec {shlex.quote(netns)} {read}" if netns else read
+
+
+def _file_type_command(path: str) -> str:
+    quoted = shlex.quote(path)
+    return f"if [ -e {quoted} ] || [ -L {quoted} ]; then stat -c %F -- {quoted}; else echo nothing; fi"
 
 
 def _process_netns_command(pid: str) -> str:

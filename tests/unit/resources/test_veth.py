@@ -323,3 +323,13 @@ def test_every_fact_is_checked_by_name_and_its_code_compiles() -> None:
     ]
     for check in wanted.checks():
         compile(check.code, check.title, "exec")
+
+
+def test_a_fact_of_an_interface_that_is_gone_fails_in_words() -> None:
+    """`link` gives None for what is not there, and a fact that looks into None fails in Python's words."""
+    made = [
+        Netns.model_validate({"name": "blue"}),
+        Bridge.model_validate({"name": "br0", "stp": True, "mtu": 1400}),
+        Veth.model_validate({"name": "v0", "mtu": 1400, "peer": {"netns": "blue", "name": "eth0"}}),
+    ]
+    assert [check.title for one in made for check in one.checks() if "link(host" in check.code] == []

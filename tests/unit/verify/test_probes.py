@@ -69,6 +69,29 @@ def test_an_interface_that_is_not_there_is_none_and_its_addresses_say_what_is(ho
         probes.addresses(host, None, "nothing0")
 
 
+def test_what_is_asked_of_an_interface_that_is_not_there_says_so(host: Any) -> None:
+    assert probes.link_state(host, None, "lo") in ("up", "down")
+    assert probes.interface(host, None, "lo") == probes.link(host, None, "lo")
+    for probe in (probes.interface, probes.link_state):
+        with pytest.raises(AssertionError, match="there is no interface nothing0 on the host"):
+            probe(host, None, "nothing0")
+
+
+def test_what_is_at_a_path_is_said_in_words(host: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "full").write_text("x")
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
+    found = {name: probes.file_type(host, str(tmp_path / name)) for name in ("empty", "full", "a folder", "link", "no")}
+    assert found == {
+        "empty": "regular file",
+        "full": "regular file",
+        "a folder": "directory",
+        "link": "symbolic link",
+        "no": "nothing",
+    }
+
+
 def test_routes_of_a_table_have_their_family(host: Any) -> None:
     local = probes.routes(host, None, "local")
     assert [one["family"] for one in local if one["dst"] == "127.0.0.0/8"] == ["inet"]

@@ -11,6 +11,7 @@ import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from provisioner.host import messages as m
@@ -274,7 +275,7 @@ def _send(network: Network, netns: str | None, work: Sequence[tuple[Shaping, _Me
 
 
 def _messages(change: Shaping, index: int, links: dict[str, m.Link], leaving: Collection[Any]) -> list[_Message]:
-    """Every message that one interface needs: what is new comes before what is old goes.
+    """Every message that one interface needs: what is new comes before what is old goes, unless it is in its way.
 
     ``leaving`` are the routes that any interface of the namespace gives up.
     """
@@ -284,9 +285,9 @@ def _messages(change: Shaping, index: int, links: dict[str, m.Link], leaving: Co
     going: list[str] = []
     if new is not None:
         going = [cidr for cidr in old if cidr not in new]
-        changed_length = _same_host(going, new)
-        made += [_remove_address(index, cidr, called) for cidr in changed_length]
-        going = [cidr for cidr in going if cidr not in changed_length]
+        in_the_way = {*_same_host(going, new), *_gateways_to_be(going, after.routes or ())}
+        made += [_remove_address(index, cidr, called) for cidr in going if cidr in in_the_way]
+        going = [cidr for cidr in going if cidr not in in_the_way]
         made += [_add_address(index, cidr, called) for cidr in new if cidr not in old or _flushed(change, cidr)]
     made += _route_messages(change, index, leaving)
     made += [_remove_address(index, cidr, called) for cidr in going]
@@ -297,6 +298,19 @@ def _same_host(going: Sequence[str], new: Sequence[str]) -> list[str]:
     """Addresses of which only the prefix length changes: IPv6 will not have both at once."""
     hosts = {cidr.partition("/")[0] for cidr in new if ":" in cidr}
     return [cidr for cidr in going if cidr.partition("/")[0] in hosts]
+
+
+def _gateways_to_be(going: Sequence[str], routes: Iterable[InterfaceRoute]) -> list[str]:
+    """Addresses that are a new route's gateway, or whose IPv4 network has it as its first or last address: the
+    kernel takes no gateway that is its own address or a broadcast address."""
+    gateways = {route.via for route in routes if route.via}
+    found = []
+    for cidr in going:
+        address = ip_interface(cidr)
+        reserved = {address.ip, *((address.network[0], address.network[-1]) if address.version == 4 else ())}
+        if gateways & {str(one) for one in reserved}:
+            found.append(cidr)
+    return found
 
 
 def _flushed(change: Shaping, cidr: str) -> bool:

@@ -192,6 +192,29 @@ def test_replacing_the_first_address_keeps_the_secondaries_and_every_route(lab: 
     lab.verify()
 
 
+def test_the_gateway_may_be_what_was_the_own_or_the_broadcast_address_before(lab: Lab) -> None:
+    link = """
+        - netns: {name: west}
+        - netns: {name: east}
+        - veth:
+            name: eth0
+            netns: west
+            addresses: [%s, "fd09::1%s/64"]
+            routes: [{to: 10.9.2.0/24, via: %s}, {to: "fd02::/64", via: "fd09::%s"}]
+            peer: {netns: east, name: eth0, addresses: [%s, "fd09::%s/64"]}
+    """
+    lab.apply(link % ("10.9.1.1/30", "", "10.9.1.2", "2", "10.9.1.2/30", "2"))
+    # In the smaller network the new gateway was the broadcast address.
+    lab.apply(link % ("10.9.1.1/29", "", "10.9.1.3", "2", "10.9.1.3/29", "2"))
+    assert "10.9.2.0/24 via 10.9.1.3 dev eth0" in lab.routes("west")
+    # The two change places.
+    lab.apply(link % ("10.9.1.3/29", "1", "10.9.1.1", "1", "10.9.1.1/29", "1"))
+    assert lab.addresses("west", "eth0") == ["10.9.1.3/29", "fd09::11/64"]
+    assert "10.9.2.0/24 via 10.9.1.1 dev eth0" in lab.routes("west")
+    assert "fd02::/64 via fd09::1 dev eth0 metric 1024" in lab.routes("west")
+    lab.verify()
+
+
 def test_an_interface_that_goes_down_and_comes_up_has_its_addresses_and_routes_again(lab: Lab) -> None:
     up = TENANT
     down = """

@@ -231,3 +231,30 @@ def test_where_a_template_was_looked_for_is_told_once_and_as_people_write_it(
     project.tasks("- template: {path: /etc/a, src: nope.j2}")
     (told,) = project.errors(role_path=[Path("roles")])
     assert "(searched: roles/web/templates, templates)" in told
+
+
+def test_which_value_counts_is_in_the_order_that_the_documentation_gives(project: Project) -> None:
+    givers = ["default", "inventory", "vars", "entry", "block", "task", "include"]
+    for count in range(1, len(givers) + 1):
+        x = {one: f"{{x: {one}}}" if one in givers[:count] else "{}" for one in givers}
+        project.file("group_vars/all.yml", x["inventory"])
+        project.write(
+            inventory=f"all: {{hosts: {{h1: }}, vars: {{nsprov_roles: [{{role: web, vars: {x['entry']}}}]}}}}",
+            web__defaults__main=x["default"],
+            web__vars__main=x["vars"],
+            web__tasks__more="- netns: {name: '{{ x }}'}",
+            web__tasks__main=f"""
+            - block:
+                - {{netns: {{name: '{{{{ x }}}}'}}, vars: {x["task"]}, when: {count < 7}}}
+                - {{include_tasks: more.yml, vars: {x["include"]}, when: {count == 7}}}
+              vars: {x["block"]}
+            """,
+        )
+        assert project.names() == [givers[count - 1]]
+    assert project.names(extra_vars={"x": "extra"}) == ["extra"]
+
+
+def test_a_dependency_takes_its_variables_under_vars_alone(project: Project) -> None:
+    project.tasks("[]").write(web__meta__main="dependencies: [{role: base, size: 1}]", base__tasks__main="[]")
+    (told,) = project.errors()
+    assert "an entry of a role has no key 'size' | the role's variables stand under vars:" in told

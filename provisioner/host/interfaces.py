@@ -109,17 +109,7 @@ def _routes(
 
 def interface_route(entry: m.RouteEntry) -> InterfaceRoute:
     """A kernel's route as an interface declares it. Canonical by construction: not validated again."""
-    return InterfaceRoute.model_construct(
-        to=entry.to,
-        via=entry.via,
-        metric=entry.metric,
-        table=entry.table,
-        src=entry.src,
-        scope=entry.scope,
-        onlink=entry.onlink,
-        mtu=entry.mtu,
-        family=entry.family,
-    )
+    return InterfaceRoute.model_construct(**entry.fields())
 
 
 # -- making and removing --------------------------------------------------------------------------

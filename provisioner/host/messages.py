@@ -464,6 +464,20 @@ class RouteEntry(NamedTuple):
         """What the kernel has only one of (but for IPv6's and appended equals)."""
         return self.table, self.family, self.to, self.metric
 
+    def fields(self) -> dict[str, Any]:
+        """What every declared route says (``RouteFields``), canonical by construction."""
+        return {
+            "to": self.to,
+            "via": self.via,
+            "metric": self.metric,
+            "table": self.table,
+            "src": self.src,
+            "scope": self.scope,
+            "onlink": self.onlink,
+            "mtu": self.mtu,
+            "family": self.family,
+        }
+
 
 _ROUTE_WANTED = frozenset(
     {RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_MULTIPATH, RTA_TABLE, RTA_VIA}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from provisioner.errors import ConfigError, HostError, Problem
+from provisioner.errors import ConfigError, Problem
 from provisioner.model import Action, Check, Driver, Resource, StepResult
 from provisioner.resources import register
-from provisioner.resources.file import OnDisk, attributes_of, owner_problems, spelled
+from provisioner.resources.file import OnDisk, attributes_of, each_by_itself, owner_problems, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -66,13 +66,7 @@ class DirectoryDriver(Driver[Directory]):
         return found
 
     def carry_out(self, host: Host, steps: Sequence[Step]) -> Iterator[StepResult]:
-        for step in steps:
-            try:
-                _carry_out(host, step)
-            except HostError as error:
-                yield StepResult(step.address, str(error), error.code)
-            else:
-                yield StepResult(step.address)
+        return each_by_itself(host, steps, _carry_out)
 
 
 def _carry_out(host: Host, step: Step) -> None:

@@ -17,13 +17,23 @@ from provisioner.model import Action, Address, Change, Check, Claim, Driver, Iss
 from provisioner.resources import register
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from provisioner.host import Host
     from provisioner.host.files import Attributes, Entry
     from provisioner.model import Desired, Scope, Step, TaskContext
 
-__all__ = ["MAX_CONTENT", "File", "FileDriver", "OnDisk", "attributes_of", "is_name", "owner_problems", "spelled"]
+__all__ = [
+    "MAX_CONTENT",
+    "File",
+    "FileDriver",
+    "OnDisk",
+    "attributes_of",
+    "each_by_itself",
+    "is_name",
+    "owner_problems",
+    "spelled",
+]
 
 #: What a plan, a manifest and a rollback can still carry.
 MAX_CONTENT = 8 * 1024 * 1024
@@ -350,13 +360,7 @@ class FileDriver(Driver[F]):
         return found
 
     def carry_out(self, host: Host, steps: Sequence[Step]) -> Iterator[StepResult]:
-        for step in steps:
-            try:
-                self._carry_out(host, step)
-            except HostError as error:
-                yield StepResult(step.address, str(error), error.code)
-            else:
-                yield StepResult(step.address)
+        return each_by_itself(host, steps, self._carry_out)
 
     def _observed(self, host: Host, path: str, entry: Entry, known: Sequence[F]) -> F:
         fields: dict[str, Any] = {"name": path, **spelled(host, entry, known)}
@@ -419,6 +423,17 @@ def spelled(host: Host, entry: Entry, known: Sequence[OnDisk]) -> dict[str, str]
         "owner": users[0] if users else files.user_name(entry.uid),
         "group": groups[0] if groups else files.group_name(entry.gid),
     }
+
+
+def each_by_itself(host: Host, steps: Sequence[Step], carry_out: Callable[[Host, Step], None]) -> Iterator[StepResult]:
+    """Carry out steps one after the other; one that fails keeps none of the others from being tried."""
+    for step in steps:
+        try:
+            carry_out(host, step)
+        except HostError as error:
+            yield StepResult(step.address, str(error), error.code)
+        else:
+            yield StepResult(step.address)
 
 
 def attributes_of(host: Host, one: OnDisk, default_mode: int | None) -> Attributes:

@@ -153,5 +153,5 @@ def route_check(netns: str | None, route: RouteFields, dev: str | None, kind: st
     tests.append(f"one.get('type', 'unicast') == {kind!r}")
     return (
         f"found = [one for one in routes(host, {netns!r}, {table!r}) if one['dst'] == {route.to!r}]\n"
-        f"assert any({' and '.join(tests)} for one in found), found"
+        f"assert any({' and '.join(tests)} for one in found), route_words(found)"
     )

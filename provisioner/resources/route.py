@@ -211,21 +211,7 @@ def _find(network: Network, netns: str | None, specs: Sequence[Route]) -> RouteE
 
 def _observed(network: Network, address: Address, entry: RouteEntry) -> Route:
     dev = network.link_names(address.netns).get(entry.ifindex) if entry.ifindex else None
-    return Route.model_construct(
-        name=address.name,
-        netns=address.netns,
-        to=entry.to,
-        via=entry.via,
-        metric=entry.metric,
-        table=entry.table,
-        src=entry.src,
-        scope=entry.scope,
-        onlink=entry.onlink,
-        mtu=entry.mtu,
-        family=entry.family,
-        dev=dev,
-        type=entry.kind,
-    )
+    return Route.model_construct(name=address.name, netns=address.netns, dev=dev, type=entry.kind, **entry.fields())
 
 
 def _carry_out_in(network: Network, netns: str | None, steps: Sequence[Step]) -> Iterator[StepResult]:

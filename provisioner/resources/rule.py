@@ -186,9 +186,10 @@ class Rule(Resource):
                 tests.append(f"one.get({name!r}) == {getattr(self, name)!r}")
         if self.fwmark:
             tests.append(f"one.get('fwmark') == {self.fwmark.partition('/')[0]!r}")
+        matched = f"any({' and '.join(tests)} for one in found)"
         yield Check(
             f"{self.address} is there",
-            f"found = rules(host, {self.netns!r})\nassert any({' and '.join(tests)} for one in found), found",
+            f"found = rules(host, {self.netns!r})\nassert {matched}, rule_words(found)",
         )
 
 

@@ -31,7 +31,9 @@ __all__ = [
     "netns_list",
     "nft_list",
     "read_ahead",
+    "route_words",
     "routes",
+    "rule_words",
     "rules",
     "run",
     "sysctl",
@@ -130,6 +132,17 @@ def rules(host: Any, netns: str | None) -> list[dict[str, Any]]:
             raise AssertionError(f"ip rule {_in(netns)}: {answer.words}")
         found += [one | {"family": family} for one in _json_lists(answer.text)]
     return found
+
+
+def route_words(found: Iterable[dict[str, Any]]) -> str:
+    """Routes as ``ip route`` words them, for the reason of a fact that does not hold."""
+    return "there is: " + (", ".join(_worded(one, one["dst"], _ROUTE_WORDS) for one in found) or "none")
+
+
+def rule_words(found: Iterable[dict[str, Any]]) -> str:
+    """Routing rules as ``ip rule`` words them, without those that every namespace has."""
+    own = [one for one in found if one["priority"] not in (0, 32766, 32767)]
+    return "there is: " + (", ".join(_worded(one, f"{one['priority']}:", _RULE_WORDS) for one in own) or "none")
 
 
 def sysctl(host: Any, netns: str | None, key: str) -> str:
@@ -416,6 +429,18 @@ def _routes_of_named_table(host: Any, netns: str | None, table: str) -> list[dic
         # A table without routes is no table: `ip` then fails.
         found += [one | {"family": family} for one in (_json_lists(answer.text) if answer.status == 0 else ())]
     return found
+
+
+#: The fields of ``ip``'s JSON that words are made of, in the order of its text, and the words before them.
+_ROUTE_WORDS = {"gateway": "via", "dev": "dev", "prefsrc": "src", "metric": "metric"}
+_RULE_WORDS = {"src": "from", "dst": "to", "iif": "iif", "oif": "oif", "fwmark": "fwmark", "table": "lookup"}
+
+
+def _worded(one: dict[str, Any], first: str, words: dict[str, str]) -> str:
+    kind = [one["type"]] if one.get("type", "unicast") != "unicast" else []
+    length = {"src": one.get("srclen"), "dst": one.get("dstlen")}
+    told = [f"{words[key]} {one[key]}{f'/{length[key]}' if length.get(key) else ''}" for key in words if key in one]
+    return " ".join([*kind, first, *told, *([one["action"]] if "action" in one else [])])
 
 
 def _table_names(table: str | int) -> set[str]:

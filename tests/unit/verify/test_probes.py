@@ -158,3 +158,21 @@ def test_properties_of_systemctl_show_may_run_over_lines_and_come_twice() -> Non
         "ExecStart": "{ path=/bin/a }\n{ path=/bin/b }",
         "StatusText": "on\n  it",
     }
+
+
+def test_routes_and_rules_are_told_as_ip_words_them() -> None:
+    routes = [
+        {"dst": "default", "gateway": "10.0.0.1", "dev": "eth0", "flags": [], "metric": 5},
+        {"type": "unreachable", "dst": "10.8.0.0/16"},
+    ]
+    assert probes.route_words(routes) == "there is: default via 10.0.0.1 dev eth0 metric 5, unreachable 10.8.0.0/16"
+    assert probes.route_words([]) == "there is: none"
+    rules = [
+        {"priority": 0, "src": "all", "table": "local"},
+        {"priority": 100, "src": "10.9.0.0", "srclen": 16, "iif": "eth0", "table": "100"},
+        {"priority": 101, "src": "all", "dst": "10.1.0.1", "action": "blackhole"},
+    ]
+    assert probes.rule_words(rules) == (
+        "there is: 100: from 10.9.0.0/16 iif eth0 lookup 100, 101: from all to 10.1.0.1 blackhole"
+    )
+    assert probes.rule_words(rules[:1]) == "there is: none"

@@ -42,7 +42,8 @@ judge() {  # netns address status words: sets outcome
     *'No route to host'*|*'Host Unreachable'*|*'Address unreachable'*)
       if hop_is_silent "$1" "$2"; then outcome=dropped; else outcome=refused; fi ;;
     *'refused'*|*'nreachable'*|*'rohibited'*|*'iltered'*|*'Permission denied'*|*'Invalid argument'*) outcome=refused ;;
-    *'Cannot assign requested address'*) outcome=refused ;;
+    # What ping makes of a route that prohibits: it takes the kernel's no for that to a broadcast.
+    *'Cannot assign requested address'*|*'want to ping broadcast'*) outcome=refused ;;
     1:*'packets transmitted'*) outcome=dropped ;;
     *) outcome=untried ;;
   esac

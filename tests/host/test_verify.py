@@ -27,6 +27,7 @@ for n in blue:11 green:12; do
   ip -n $name link set eth0 up
   ip -n $name route add default via 10.20.0.1
 done
+ip -n blue route add prohibit 10.88.0.0/16
 ip -n blue rule add from 10.20.0.11 table 100 priority 1000
 ip -n blue route add 10.30.0.0/16 via 10.20.0.12 table 100
 ip netns exec blue sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
@@ -96,6 +97,9 @@ PACKETS = [
     ("blue", "10.20.0.12:81", "refused", None),
     ("blue", "10.20.0.12:85", "refused", None),
     ("blue", "10.20.0.12:53", "refused", "udp"),
+    ("blue", "10.88.0.1", "refused", None),
+    ("blue", "10.88.0.1:80", "refused", None),
+    ("blue", "10.88.0.1:80", "refused", "udp"),
     ("host", "10.20.0.11:80", "refused", None),
     ("blue", "10.20.0.12:82", "dropped", None),
     ("blue", "10.20.0.12:84", "dropped", "udp"),

@@ -172,6 +172,7 @@ def validate(
     Where a template asks for host facts, this machine's stand in for them.
     """
     from provisioner.host import Host
+    from provisioner.report.text import counted
 
     session = open_session(inventory, also, limit=limit, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars)
     with Host() as host:
@@ -179,8 +180,8 @@ def validate(
     built = session.build(lambda _: facts)
     for name, desired in built.items():
         session.project_of(name)
-        count = len(desired.resources)
-        typer.echo(f"{name}   {count} resource{'s' if count != 1 else ''}, {len(desired.expects)} expectations")
+        resources, expects = len(desired.resources), len(desired.expects)
+        typer.echo(f"{name}   {counted(resources, 'resource')}, {counted(expects, 'expectation')}")
     typer.echo("the configuration is valid")
 
 

@@ -6,6 +6,7 @@ the host is gathered, and raised together.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -51,6 +52,8 @@ __all__ = ["build_desired", "default_role_path", "host_value", "make_templates"]
 
 #: Task files and roles that include each other deeper than this do so without end.
 _MAX_DEPTH = 40
+#: What `nsprov_` stands before in the variables that nsprov itself reads.
+_OWN_VARIABLES = ("roles", "project")
 _ENTRY_KEYS = ("role", "vars", "when", "tags", "loop", "loop_control")
 _NO_NAMES: Mapping[str, Any] = {}
 
@@ -209,6 +212,7 @@ class _Build:
 
     def run(self) -> Desired:
         base = self.base_frame(())
+        self._check_own_variables()
         seen: list[Any] = []
         for raw, source in self.inventory.layers(self.host, "nsprov_roles"):
             for entry, where in self._entries(raw, source, base):
@@ -224,6 +228,17 @@ class _Build:
             partial=bool(self.skip_tags) or bool(self.tags - {"all"}),
             tags=frozenset(self.met_tags),
         )
+
+    def _check_own_variables(self) -> None:
+        """A word of nsprov's own that is almost right would be a variable that nobody reads."""
+        for name in self._host_variables:
+            prefix, _, word = name.partition("_")
+            if prefix != "nsprov" or word in _OWN_VARIABLES:
+                continue
+            near = difflib.get_close_matches(word, _OWN_VARIABLES, n=1, cutoff=0.75)
+            if near:
+                hint = f"did you mean 'nsprov_{near[0]}'?"
+                self.problems.add(f"nsprov reads no variable '{name}'", self._host_variables.key_at(name), hint=hint)
 
     def value(self, name: str, default: Any) -> Any:
         """A variable of the host, outside of any role."""
@@ -378,13 +393,19 @@ class _Build:
         lookup = self.templates.evaluator.lookup
         frame = use.frame
         values: dict[str, Any] = {}
+        # What is undefined because a required option is missing is told by that option alone.
+        absent = any(
+            option.required and all(lookup(frame, name) is MISSING for name in (option.name, *option.aliases))
+            for option in spec.options.values()
+        )
         for option in spec.options.values():
             for name in (option.name, *option.aliases):
                 value = lookup(frame, name)
                 if value is MISSING or value is OMIT:
                     continue
                 if isinstance(value, Missing):
-                    self.problems.extend(value.problem)
+                    if not absent:
+                        self.problems.extend(value.problem)
                     value = UNKNOWN
                 # A value of the host or the role is one and the same for every use, and is checked once.
                 elif not spec.rules and self._fitting.get((id(option), name), values) is value:

@@ -169,6 +169,14 @@ def _words(key: object) -> Iterable[str]:
         yield str(key)
 
 
+def _first_claim(holder: Declared, declared: Declared, claim: Claim) -> str | None:
+    if holder.source is None:
+        return None
+    if holder.source == declared.source:
+        return "two rounds of a loop, or two uses of the role, claim it: give each its own"
+    return f"the first claim is at {_where_claimed(holder, claim)}"
+
+
 def _check_claims(desired: Desired, problems: Problems) -> None:
     holders: dict[Claim, Declared] = {}
     for declared in desired.resources.values():
@@ -179,7 +187,7 @@ def _check_claims(desired: Desired, problems: Problems) -> None:
                 problems.add(
                     f"{declared.resource.address}: {claim.what} is claimed by {holder.resource.address} already",
                     _where_claimed(declared, claim),
-                    hint=f"the first claim is at {_where_claimed(holder, claim)}" if holder.source else None,
+                    hint=_first_claim(holder, declared, claim),
                 )
             elif claim in mine:
                 problems.add(

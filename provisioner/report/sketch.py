@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from provisioner.report.text import counted
+
 if TYPE_CHECKING:
     from provisioner.model import Desired, Expect
 
@@ -92,7 +94,7 @@ def sketch_of(host: str, desired: Desired) -> Sketch:
         if not one.get("netns")
     )
     workloads = sum(len(one.workloads) for one in namespaces)
-    note = f"{_count(len(namespaces), 'namespace')}, {_count(workloads, 'workload')}"
+    note = f"{counted(len(namespaces), 'namespace')}, {counted(workloads, 'workload')}"
     reaches = tuple(dict.fromkeys(_gathered(expect for expect, _ in desired.expects)))
     return Sketch(host, note, bridges, namespaces, tuple(_cables(fields)), reaches)
 
@@ -177,7 +179,3 @@ def _target(expect: Expect) -> tuple[str, str]:
         host, _, port = host.partition(":")
     proto = "/udp" if expect.proto == "udp" else ""
     return host, f":{port}{proto}" if port else "ping"
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'s' if number != 1 else ''}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from provisioner.errors import Source
     from provisioner.model import Change, Plan, Step
 
-__all__ = ["Style", "count_line", "failure_lines", "plan_lines", "plans_text", "result_line", "show_path"]
+__all__ = ["Style", "count_line", "counted", "failure_lines", "plan_lines", "plans_text", "result_line", "show_path"]
 
 _SIGNS = {
     Action.CREATE: ("+", "green"),
@@ -95,16 +95,17 @@ def count_line(plan: Plan, style: Style) -> str:
     restarts = [step for step in plan.steps if step.restarts and step.action is not Action.DELETE]
     ends = []
     if restarts:
-        ends.append(f"{_workloads(len(restarts))} restart{'s' if len(restarts) == 1 else ''}")
+        ends.append(f"{counted(len(restarts), 'workload')} restart{'s' if len(restarts) == 1 else ''}")
     if stops:
-        ends.append(f"{_workloads(len(stops))} stop{'s' if len(stops) == 1 else ''} for good")
+        ends.append(f"{counted(len(stops), 'workload')} stop{'s' if len(stops) == 1 else ''} for good")
     if not ends:
         return f"{text}. No workload restarts."
     return f"{text}. " + style(" and ".join(ends) + ".", "yellow")
 
 
-def _workloads(count: int) -> str:
-    return "1 workload" if count == 1 else f"{count} workloads"
+def counted(number: int, word: str) -> str:
+    """``1 workload``, ``2 workloads``."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def plan_lines(plan: Plan, style: Style) -> list[str]:

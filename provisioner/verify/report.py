@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from provisioner.report.text import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -35,11 +37,11 @@ def summary(result: VerifyResult) -> str:
         return "could not be checked"
     if not result.total:
         return "nothing to check"
-    counted = _count(result.total, "fact")
+    facts = counted(result.total, "fact")
     if result.failed:
-        told = f"{counted}, {result.failed} {'does' if result.failed == 1 else 'do'} not hold"
+        told = f"{facts}, {result.failed} {'does' if result.failed == 1 else 'do'} not hold"
     else:
-        told = f"{counted} checked, all hold" if not result.skipped else f"{counted} checked, none fails"
+        told = f"{facts} checked, all hold" if not result.skipped else f"{facts} checked, none fails"
     return f"{told}, {result.skipped} skipped" if result.skipped else told
 
 
@@ -50,7 +52,3 @@ def _facts(facts: list[FactResult], paint: Style) -> Iterator[str]:
         yield f"    {sign} {one.title:<{width}}   {one.declared or ''}".rstrip()
         if one.outcome == "failed":
             yield f"        {one.message}"
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"

@@ -97,3 +97,11 @@ def test_tags_that_mean_something_need_no_word(
 ) -> None:
     assert run(monkeypatch, "validate", *words) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_validate_counts_one_as_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("roles/web/tasks").mkdir(parents=True)
+    Path("roles/web/tasks/main.yml").write_text("- netns: {name: blue}\n- expect: {from: blue, to: 127.0.0.1}\n")
+    Path("inventory.yml").write_text("all: {hosts: {web1: }, vars: {nsprov_roles: [web]}}\n")
+    assert run(monkeypatch, "validate") == 0
+    assert "web1   1 resource, 1 expectation\n" in capsys.readouterr().out

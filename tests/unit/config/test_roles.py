@@ -9,6 +9,7 @@ import pytest
 from provisioner.config.build import default_role_path
 from provisioner.config.inventory import load_inventory
 from provisioner.config.roles import shipped_roles
+from provisioner.engine.graph import check_desired
 from tests.unit.config.projects import Project
 
 NAMES = "- netns: {name: '{{ name }}'}"
@@ -258,3 +259,35 @@ def test_a_dependency_takes_its_variables_under_vars_alone(project: Project) -> 
     project.tasks("[]").write(web__meta__main="dependencies: [{role: base, size: 1}]", base__tasks__main="[]")
     (told,) = project.errors()
     assert "an entry of a role has no key 'size' | the role's variables stand under vars:" in told
+
+
+def test_an_option_that_is_missing_is_told_once_and_not_by_what_is_made_of_it(project: Project) -> None:
+    project.tasks("- netns: {name: '{{ label }}'}").write(
+        web__defaults__main="{label: 'v-{{ tenant }}'}",
+        web__meta__argument_specs="argument_specs: {main: {options: {label: {type: str}, tenant: {required: true}}}}",
+    )
+    (told,) = project.errors()
+    assert "the role 'web' needs 'tenant'" in told
+
+
+@pytest.mark.parametrize(("word", "right"), [("nsprov_role", "nsprov_roles"), ("nsprov_projct", "nsprov_project")])
+def test_a_word_of_nsprovs_own_that_is_almost_right_is_told(project: Project, word: str, right: str) -> None:
+    project.write(inventory=f"all: {{hosts: {{h1: }}, vars: {{{word}: web}}}}")
+    assert project.errors() == [f"inventory.yml:1:29: nsprov reads no variable '{word}' | did you mean '{right}'?"]
+
+
+def test_a_variable_of_a_role_may_begin_as_nsprovs_own_do(project: Project) -> None:
+    project.write(inventory="all: {hosts: {h1: }, vars: {nsprov_demo_size: 5}}")
+    assert project.names() == []
+
+
+def test_a_clash_of_two_rounds_of_a_loop_is_told_as_one(project: Project) -> None:
+    """Both are declared by one line, so that naming the line again would say nothing."""
+    project.tasks(
+        """
+        - bridge: {name: "br{{ item }}", addresses: [10.0.0.1/24]}
+          loop: [0, 1]
+        """
+    )
+    (hint,) = {one.hint for one in check_desired(project.build()).found if "is claimed by bridge/br0" in one.message}
+    assert hint == "two rounds of a loop, or two uses of the role, claim it: give each its own"

@@ -109,7 +109,8 @@ class Right(Enum):
     UTS_NAMESPACE = _Need("enters a uts namespace", ("CAP_SYS_ADMIN",), (), "uts")
     USER_NAMESPACE = _Need("enters a user namespace", (), (), "user")
     CGROUP_NAMESPACE = _Need("enters a cgroup namespace", ("CAP_SYS_ADMIN",), (), "cgroup")
-    TIME_NAMESPACE = _Need("enters a time namespace", ("CAP_SYS_ADMIN",))
+    # RestrictNamespaces has no word for time: on 252 any list of it forbids time namespaces as well.
+    TIME_NAMESPACE = _Need("enters a time namespace", ("CAP_SYS_ADMIN",), (), "", ("RestrictNamespaces",))
     TIME_OFFSETS = _Need("sets a time namespace's clocks", ("CAP_SYS_TIME",), (), "", ("ProtectClock",))
     HOSTNAME = _Need("sets a hostname", ("CAP_SYS_ADMIN",), ("setdomainname", "sethostname"), "", ("ProtectHostname",))
     MAP_USERS = _Need("maps users", ("CAP_SETGID", "CAP_SETUID"))
@@ -173,18 +174,10 @@ def _give_rights(chosen: dict[str, Value], rights: Iterable[Right]) -> Iterable[
     if "SystemCallFilter" in chosen and (calls := _all(need.calls for need in needs)):
         chosen["SystemCallFilter"] = (*chosen["SystemCallFilter"], calls)
         yield f"SystemCallFilter allows {calls}: {_why(need for need in needs if need.calls)}"
-    if "RestrictNamespaces" in chosen and (kinds := _kinds(rights)):
+    kinds = _all([need.namespace] for need in needs if need.namespace)
+    if "RestrictNamespaces" in chosen and kinds:
         chosen["RestrictNamespaces"] = directives.canonical("service", "RestrictNamespaces", kinds)
-        entering = [need for need in needs if need.namespace] or [Right.TIME_NAMESPACE.value]
-        yield f"RestrictNamespaces allows {kinds}: {_why(entering)}"
-
-
-def _kinds(rights: Iterable[Right]) -> str:
-    """The kinds of namespaces that must be allowed."""
-    kinds = _all([right.value.namespace] for right in rights if right.value.namespace)
-    # Where no kind is allowed systemd forbids setns() as a whole, and it has no word for time: the least is one
-    # other kind, which the empty bounding set of the workload closes again.
-    return kinds or ("uts" if Right.TIME_NAMESPACE in rights else "")
+        yield f"RestrictNamespaces allows {kinds}: {_why(need for need in needs if need.namespace)}"
 
 
 def _all(several: Iterable[Iterable[str]]) -> str:
@@ -207,13 +200,18 @@ def _refused(own: Mapping[str, Value], rights: Iterable[Right]) -> Iterable[tupl
         if value in ("", "no") and directive != "CapabilityBoundingSet":
             continue
         if directive == "RestrictNamespaces":
-            lost = [need for need in needs if need.namespace and need.namespace not in str(value).split()]
+            lost = [need for need in needs if _restricted(need, str(value))]
         elif directive == "CapabilityBoundingSet":
             lost = [need for need in needs if any(not _within(one, str(value)) for one in need.capabilities)]
         else:
             lost = [need for need in needs if directive in need.without]
         if lost:
             yield directive, f"{directive}={value} forbids what the launcher does: it {_done(lost)}"
+
+
+def _restricted(need: _Need, allowed: str) -> bool:
+    """Whether a canonical RestrictNamespaces other than ``no`` forbids it."""
+    return "RestrictNamespaces" in need.without or bool(need.namespace and need.namespace not in allowed.split())
 
 
 def _within(capability: str, bounding: str) -> bool:

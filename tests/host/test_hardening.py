@@ -218,12 +218,12 @@ def test_a_launcher_does_with_what_it_is_left_and_with_nothing_less(box: Box, wh
     rights, command = _LAUNCHERS[what]
     found = left(box, rights)
     assert ends_well(box, command, found["made"]), found["left"]
-    needless = []
-    for name, value in found["whole"].items():
-        if found["made"].get(name) != value and name not in ("DynamicUser", "PrivateUsers"):
-            if ends_well(box, command, {**found["made"], name: value}):
-                needless.append(name)
+    needless = [
+        name
+        for name, value in found["whole"].items()
+        if found["made"].get(name) != value
+        and name not in ("DynamicUser", "PrivateUsers")
+        and ends_well(box, command, {**found["made"], name: value})
+    ]
     assert needless == []
-    as_others = {**found["made"], "DynamicUser": "yes", "PrivateUsers": "yes"}
-    if rights != ["USER_NAMESPACE"]:
-        assert not ends_well(box, command, as_others)
+    assert not ends_well(box, command, {**found["made"], "DynamicUser": "yes", "PrivateUsers": "yes"})

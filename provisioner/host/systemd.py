@@ -8,6 +8,7 @@ that failed.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import time
@@ -364,19 +365,41 @@ class Systemd:
     # -- what a failed unit said ------------------------------------------------------------------
 
     def last_words(self, unit: str, lines: int = 5) -> list[str]:
-        """The last lines that a unit logged since it was started. Empty where there is no journal."""
-        import subprocess
+        """The last lines that a unit logged since it was started. Empty where there is no journal.
 
-        match = [f"_SYSTEMD_UNIT={unit}"]
+        Among them is what systemd's own child said before it became the unit's program (``Failed to locate
+        executable``). It may be gone before the journal can see whose it was: the field UNIT, which only root
+        can be trusted with, tells.
+        """
         run = bytes(self.properties(unit, ["InvocationID"]).get("InvocationID", ())).hex()
+        own, of_systemd = [f"_SYSTEMD_UNIT={unit}"], [f"UNIT={unit}", "_UID=0"]
         if run.strip("0"):
-            match.append(f"_SYSTEMD_INVOCATION_ID={run}")
-        command = ["journalctl", "--no-pager", "--quiet", "--boot", "--output=cat", f"--lines={lines}", *match]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            return []
-        return [line for line in done.stdout.splitlines() if line.strip()]
+            own.append(f"_SYSTEMD_INVOCATION_ID={run}")
+            of_systemd.append(f"INVOCATION_ID={run}")
+        _journal("--sync")  # what was written a moment ago may still be on its way
+        # PID 1 itself only repeats what the unit's state says: more is read than is told, and its lines left out.
+        read = _journal("--boot", "--output=json", f"--lines={lines + 30}", *own, "+", *of_systemd)
+        entries = [json.loads(line) for line in read.splitlines()]
+        said = [_message(entry) for entry in entries if entry.get("_PID") != "1"]
+        return [line for text in said for line in text.splitlines() if line.strip()][-lines:]
+
+
+def _journal(*arguments: str) -> str:
+    """What journalctl prints; nothing where there is no journal, or none that answers."""
+    import subprocess
+
+    command = ["journalctl", "--no-pager", "--quiet", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
+
+
+def _message(entry: Mapping[str, Any]) -> str:
+    """A journal entry's text: an array of bytes where it is no UTF-8, null where it is too long to be shown."""
+    message = entry.get("MESSAGE")
+    return bytes(message).decode("utf-8", "replace") if isinstance(message, list) else str(message or "")
 
 
 def _interface(unit: str) -> bytes:

@@ -172,5 +172,6 @@ class Machine:
             line, _, self._buffer = self._buffer.partition(b"\n")
             with contextlib.suppress(ValueError):
                 answer = json.loads(line)
-                if answer["number"] == number:
+                # Before the guest's program has made its line raw, the terminal echoes what is sent to it.
+                if answer["number"] == number and "code" in answer:
                     return dict(answer)

@@ -21,15 +21,19 @@ from weakref import WeakKeyDictionary
 __all__ = [
     "addresses",
     "cgroup_file",
+    "clock_offset",
     "fact",
     "file_type",
     "forget",
+    "inside",
     "interface",
     "ip_json",
     "link",
     "link_state",
     "netns_list",
     "nft_list",
+    "owned_by",
+    "pinned",
     "read_ahead",
     "route_words",
     "routes",
@@ -225,6 +229,37 @@ def cgroup_file(host: Any, unit: str, file: str) -> str | None:
     if answer.status:
         raise AssertionError(f"{file} of {unit}: {answer.words}")
     return answer.text.strip()
+
+
+# -- pinned namespaces ----------------------------------------------------------------------------
+
+
+def pinned(host: Any, type: str, name: str) -> bool:
+    """Whether a file of this name is bound to a namespace of this type (``user``, ``uts``, ``ipc``, ``time``)."""
+    path = f"/run/nsprov/ns/{type}/{name}"
+    return _ask(host, shlex.join(["stat", "-f", "-c", "%T", path])).text.strip() == "nsfs"
+
+
+def inside(host: Any, type: str, name: str, command: str) -> str:
+    """What a shell command prints in a pinned namespace, its white space folded."""
+    __tracebackhide__ = True
+    answer = _ask(host, shlex.join(["nsenter", f"--{type}=/run/nsprov/ns/{type}/{name}", "sh", "-c", command]))
+    if answer.status:
+        raise AssertionError(f"{command} in the {type} namespace {name}: {answer.words}")
+    return "\n".join(" ".join(line.split()) for line in answer.text.splitlines())
+
+
+def clock_offset(host: Any, name: str, clock: str) -> int:
+    """How many seconds a clock (``monotonic``, ``boottime``) is ahead in a pinned time namespace."""
+    __tracebackhide__ = True
+    told = inside(host, "time", name, "cat /proc/self/timens_offsets")
+    return next((int(line.split()[1]) for line in told.splitlines() if line.split()[0] == clock), 0)
+
+
+def owned_by(host: Any, netns: str, owner: str) -> bool:
+    """Whether the root of a pinned user namespace has the rights over a network namespace: it may enter it."""
+    inner = shlex.join(["nsenter", f"--net=/run/netns/{netns}", "true"])
+    return not _ask(host, f"nsenter --user=/run/nsprov/ns/user/{owner} -S 0 -G 0 {inner}").status
 
 
 # -- asking many things at once -------------------------------------------------------------------

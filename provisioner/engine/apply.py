@@ -96,12 +96,16 @@ def _refuse_what_host_cannot(desired: Desired, target: Target) -> list[tuple[Add
     facts = target.facts()
     problems = Problems()
     warnings: list[tuple[Address, str]] = []
+    found = list(desired.concerns)
     for address, declared in desired.resources.items():
-        for issue in (*declared.resource.check_host(facts), *declared.resource.audit(desired)):
-            if issue.severity == "error":
-                problems.found.append(place(issue, declared))
-            else:
-                warnings.append((address, issue.message + (f"; {issue.hint}" if issue.hint else "")))
+        found += [
+            (address, issue) for issue in (*declared.resource.check_host(facts), *declared.resource.audit(desired))
+        ]
+    for address, issue in found:
+        if issue.severity == "error":
+            problems.found.append(place(issue, desired.resources[address]))
+        else:
+            warnings.append((address, issue.message + (f"; {issue.hint}" if issue.hint else "")))
     problems.raise_if_any()
     return warnings
 

@@ -223,21 +223,23 @@ class Isolated(Directives):
             return self, ()
         shared, troubles = self._shared(desired)
         ipc = self._joined("ipc")
+        network = self.network or shared.get("netns")
         wish = Wish(
             self.name,
             frozenset(self.kinds),
             self.directives,
             self.harden,
-            self.network,
+            network,
             bool(self.init),
             {type: pinned_path(type, name) for type, name in self.pins().items()},
             pid_of=shared.get("pid"),
-            shares_with=shared.get("net") or (shared.get("ipc")),
+            net_of=shared.get("net"),
+            ipc_of=shared.get("ipc"),
             ipc_path=pinned_path("ipc", ipc) if ipc is not None and not ipc.endswith(".service") else None,
         )
         made = carried_out(wish, int(systemd))
         fields = {name: getattr(self, name) for name in type(self).model_fields}
-        fields |= {"netns": self.network} if "netns" in fields else {}
+        fields |= {"netns": network} if "netns" in fields else {}
         issues = [Issue(one.message, one.field, one.hint) for one in (*troubles, *made.troubles)]
         issues += [Issue(one, "harden", severity="warning") for one in made.left]
         return type(self).observed(**fields, **made.directives), issues
@@ -255,9 +257,10 @@ class Isolated(Directives):
             if not isinstance(other, Isolated):
                 troubles.append(Trouble(f"join names {name}, which is not declared", None, f"join.{kind}"))
             elif kind == "net" and other.network is not None:
-                if self.network != other.network:
-                    hint = f"write netns: {other.network}, and leave net out of join"
-                    troubles.append(Trouble(f"{name} is in the network namespace {other.network}", hint, "join"))
+                if self.network not in (None, other.network):
+                    message = f"it is in the network namespace {self.network}, and {name}, which it joins, in another"
+                    troubles.append(Trouble(message, "leave netns out, or net out of join", "netns"))
+                found["netns"] = other.network
             elif kind in other.kinds:
                 found[kind] = name
             elif len(self.join or {}) < len(_SHARED):  # a kind that was asked for alone
@@ -289,7 +292,8 @@ class Isolated(Directives):
 
     def isolation_summary(self) -> list[tuple[str, str]]:
         """How it is isolated, for plans: each kind with what carries it out."""
-        found = ways(self.directives, getattr(self, "netns", None))
+        mine = {*self.kinds, *(self.join or {})}
+        found = {kind: way for kind, way in ways(self.directives, getattr(self, "netns", None)).items() if kind in mine}
         rows = [("isolate", ", ".join(self.kinds))] if self.kinds else []
         rows += [("join", ", ".join(f"{kind} of {name}" for kind, name in self.join.items()))] if self.join else []
         by_launcher: dict[str, list[str]] = {}

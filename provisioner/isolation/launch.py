@@ -52,10 +52,11 @@ class Become:
 
     @property
     def words(self) -> list[str]:
-        """The command that becomes it; nothing where nothing changes."""
+        """The command that becomes it, in words of the shell; nothing where nothing changes."""
         made = []
         if self.user is not None:
-            made += [f"--reuid={self.user}", f"--regid={self.group or self.user}"]
+            group = self.group or (self.user if self.user.isdecimal() else f"$(id -g {self.user})")
+            made += [f"--reuid={self.user}", f"--regid={group}"]
             named = not self.user.isdecimal() and not self.groups
             made.append(
                 f"--groups={','.join(self.groups)}" if self.groups else "--init-groups" if named else "--clear-groups"
@@ -164,7 +165,8 @@ class Launch:
             )
         if self.pid or self.pid_of:
             options = ",".join(("nosuid", "nodev", "noexec", *self.proc_options))
-            steps.append(f"umount -l /proc && mount -t proc -o {options} proc /proc")
+            # Over the old one: where this host is a container itself, the kernel gives a /proc only to who sees one.
+            steps.append(f"mount -t proc -o {options} proc /proc")
             if self.proc_read_only and "subset=pid" not in self.proc_options:
                 steps.append(_closed_proc())
         if self.hands_over_folders or self.hands_over_credentials:
@@ -173,10 +175,9 @@ class Launch:
         if self.enter:
             words += ["nsenter", *(f"--{type}={path}" for type, path in sorted(self.enter.items()))]
             words += ["-S", "0", "-G", "0", "--"] if "user" in self.enter else ["--"]
-        words += self.become.words
-        tail = shlex.join(words) + " " if words else ""
+        words = [*map(shlex.quote, words), *self.become.words]
         started = '/bin/sh -c "$init" nsprov-init "$@"' if self.init else '"$@"'
-        return " && ".join([*steps, f"exec {tail}{started}"])
+        return " && ".join([*steps, " ".join(["exec", *words, started])])
 
     def _handing_over(self) -> list[str]:
         """Give what root of the host made for the unit to the users that it has inside."""
@@ -196,7 +197,7 @@ class Launch:
             steps.append(
                 "(cd $CREDENTIALS_DIRECTORY && mount -t tmpfs -o size=16m,mode=0700,nosuid,nodev,noexec tmpfs $PWD "
                 "&& cp -- * $CREDENTIALS_DIRECTORY/ && cd $CREDENTIALS_DIRECTORY && chmod 0400 -- * "
-                "&& chown $own:$own . -- * && mount -o remount,bind,ro $PWD)"
+                "&& chown $own:$own -- * . && mount -o remount,bind,ro $PWD)"
             )
         return steps
 

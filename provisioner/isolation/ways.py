@@ -73,9 +73,10 @@ class Wish:
     init: bool = False
     #: Pinned namespaces to enter, by type: the file of each.
     pins: Mapping[str, str] = field(default_factory=dict)
-    #: Units whose pid namespace, and whose other namespaces, it shares.
+    #: The unit whose pid namespace it shares, and those whose network and ipc namespaces.
     pid_of: str | None = None
-    shares_with: str | None = None
+    net_of: str | None = None
+    ipc_of: str | None = None
     #: The pinned ipc namespace that it is in, a file.
     ipc_path: str | None = None
 
@@ -169,22 +170,22 @@ def _by_directives(wish: Wish, systemd: int) -> Iterable[tuple[str, Value]]:
     kinds = wish.kinds
     if "mount" in kinds:
         yield "PrivateMounts", "yes"
-    if "net" in kinds and wish.netns is None:
+    if wish.net_of is not None or ("net" in kinds and wish.netns is None):
         yield "PrivateNetwork", "yes"
     if wish.ipc_path is not None:
         yield "IPCNamespacePath", wish.ipc_path
-    elif "ipc" in kinds:
+    elif wish.ipc_of is not None or "ipc" in kinds:
         yield "PrivateIPC", "yes"
-    if wish.shares_with is not None:
-        yield "JoinsNamespaceOf", directives.canonical("service", "JoinsNamespaceOf", wish.shares_with)
+    shared = list(dict.fromkeys(one for one in (wish.net_of, wish.ipc_of) if one is not None))
+    if shared:
+        yield "JoinsNamespaceOf", directives.canonical("service", "JoinsNamespaceOf", shared)
     if "pid" in kinds and wish.pid_of is None and systemd >= _PRIVATE_PIDS:
         yield "PrivatePIDs", "yes"
     if "cgroup" in kinds and systemd >= _CONTROL_GROUPS_EX:
         yield "ProtectControlGroups", "strict"
-    for other in dict.fromkeys(one for one in (wish.pid_of, wish.shares_with) if one is not None):
-        for name in ("BindsTo", "After"):
-            both = [*wish.own.get(name, ()), other]
-            yield name, directives.canonical("service", name, both)
+    needed = list(dict.fromkeys(one for one in (wish.pid_of, *shared) if one is not None))
+    for name in ("BindsTo", "After") if needed else ():
+        yield name, directives.canonical("service", name, [*wish.own.get(name, ()), *needed])
 
 
 def _contradictions(wish: Wish, added: Mapping[str, Value]) -> Iterable[Trouble]:

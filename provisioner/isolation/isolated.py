@@ -17,6 +17,7 @@ from provisioner.directives.spec import Directives
 from provisioner.errors import did_you_mean
 from provisioner.isolation.hardening import Profile, profile
 from provisioner.isolation.launch import workload_of
+from provisioner.isolation.rooted import Rooted
 from provisioner.isolation.ways import KINDS, PINNED, KindName, Trouble, Wish, carried_out, ways
 from provisioner.model import Address, Change, Desired, Effect, Issue, Resource, bad, jsonable, spec
 from provisioner.resources.namespace import Namespace, hostname, id_map, offset, pinned_path
@@ -27,6 +28,8 @@ __all__ = ["Isolated"]
 #: The kinds that a unit may share with another one, and those that it may enter by name.
 _SHARED = ("net", "ipc", "pid")
 _JOINED = ("ipc", *PINNED)
+#: The directives that say what a unit sees.
+_OF_VIEW = ("RootImage", "RootDirectory", "MountAPIVFS", "BindPaths", "BindReadOnlyPaths", "TemporaryFileSystem")
 #: A version of systemd that has every directive.
 _ANY_VERSION = 10**6
 #: Who a launcher makes of the workload.
@@ -40,10 +43,14 @@ _FIELDS_OF: Mapping[str, KindName] = {
     "uid_map": "user",
     "gid_map": "user",
     "init": "pid",
+    "root": "mount",
+    "binds": "mount",
+    "tmpfs": "mount",
+    "strict": "mount",
 }
 
 
-class Isolated(Directives):
+class Isolated(Rooted):
     """A unit with what isolates it."""
 
     #: Fields that are carried out by directives, and compared by those.
@@ -201,6 +208,8 @@ class Isolated(Directives):
             )
         if self.network == self.name and getattr(self, "netns", None) is None:
             yield Netns(name=self.name, owner=owner)
+        for name, fields in self.brings_root():
+            yield type(self)(name=name, **fields)
 
     def isolation_needs(self) -> list[Address]:
         """What takes it along when it goes."""
@@ -208,7 +217,8 @@ class Isolated(Directives):
         ipc = self._joined("ipc")
         if ipc is not None and not ipc.endswith(".service"):
             found.append(Address("namespace", f"ipc/{ipc}"))
-        return found
+        root = self.root_unit()
+        return [*found, Address("unit", root)] if root else found
 
     def isolation_follows(self) -> list[Address]:
         """Units whose namespaces it shares."""
@@ -224,14 +234,15 @@ class Isolated(Directives):
         shared, troubles = self._shared(desired)
         ipc = self._joined("ipc")
         network = self.network or shared.get("netns")
+        pins = {type: pinned_path(type, name) for type, name in self.pins().items()}
         wish = Wish(
             self.name,
             frozenset(self.kinds),
-            self.directives,
+            {**self.directives, **self.view(list(pins.values()))} if self.has_own_view else self.directives,
             self.harden,
             network,
             bool(self.init),
-            {type: pinned_path(type, name) for type, name in self.pins().items()},
+            pins,
             pid_of=shared.get("pid"),
             net_of=shared.get("net"),
             ipc_of=shared.get("ipc"),
@@ -241,8 +252,17 @@ class Isolated(Directives):
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         fields |= {"netns": network} if "netns" in fields else {}
         issues = [Issue(one.message, one.field, one.hint) for one in (*troubles, *made.troubles)]
+        issues += [Issue(message, name) for name, message in self.view_contradictions()]
+        issues += self._not_shown(made.directives)
         issues += [Issue(one, "harden", severity="warning") for one in made.left]
         return type(self).observed(**fields, **made.directives), issues
+
+    def _not_shown(self, made: Mapping[str, Value]) -> Iterator[Issue]:
+        """What a launcher needs in a strict view that is not in it."""
+        launcher, _ = workload_of(str((made.get("ExecStart") or ("",))[0]))
+        if self.strict and launcher and not self.shows("/usr/bin/nsenter"):
+            message = "strict hides the programs of the launcher that isolates it (util-linux, sh, mount)"
+            yield Issue(message, "strict", "add /usr, /bin, /lib and /lib64 to binds")
 
     def _shared(self, desired: Desired) -> tuple[dict[str, str], list[Trouble]]:
         """The units that it shares namespaces with, by kind; only what those have."""
@@ -310,9 +330,9 @@ class Isolated(Directives):
         rows += [("harden", self.harden)] if self.harden else []
         for name in ("init", *(name for name in _FIELDS_OF if name != "init")):
             value = getattr(self, name)
-            if value not in (None, False):
+            if value not in (None, False) and name not in Rooted.model_fields:
                 rows.append((name, "yes" if value is True else ", ".join(value) if isinstance(value, tuple) else value))
-        return rows
+        return rows + self.view_summary()
 
     def directives_told(self) -> list[tuple[str, Value]]:
         """The directives that plans show: those that the unit says itself, and what is left of its profile."""
@@ -321,6 +341,8 @@ class Isolated(Directives):
         told: list[tuple[str, Value]] = []
         for name, value in self.directives.items():
             if given.get(name) == value or (self.isolate and name in by_isolation):
+                continue
+            if self.has_own_view and name in _OF_VIEW:
                 continue
             if name.startswith("Exec") and isinstance(value, tuple):
                 user = _REUID.search(value[0]) if name == "ExecStart" else None

@@ -217,13 +217,9 @@ class Isolated(Rooted):
         ipc = self._joined("ipc")
         if ipc is not None and not ipc.endswith(".service"):
             found.append(Address("namespace", f"ipc/{ipc}"))
-        root = self.root_unit()
-        return [*found, Address("unit", root)] if root else found
-
-    def isolation_follows(self) -> list[Address]:
-        """Units whose namespaces it shares."""
         units = {name for kind, name in (self.join or {}).items() if kind in _SHARED and name.endswith(".service")}
-        return [Address("unit", name) for name in sorted(units)]
+        units |= {root for root in (self.root_unit(),) if root is not None}
+        return [*found, *(Address("unit", name) for name in sorted(units))]
 
     # -- what it comes to on a host ---------------------------------------------------------------
 
@@ -275,8 +271,8 @@ class Isolated(Rooted):
             declared = desired.resources.get(Address("unit", name))
             other = declared.resource if declared is not None else None
             if not isinstance(other, Isolated):
-                troubles.append(Trouble(f"join names {name}, which is not declared", None, f"join.{kind}"))
-            elif kind == "net" and other.network is not None:
+                continue  # told as a reference to what is not there
+            if kind == "net" and other.network is not None:
                 if self.network not in (None, other.network):
                     message = f"it is in the network namespace {self.network}, and {name}, which it joins, in another"
                     troubles.append(Trouble(message, "leave netns out, or net out of join", "netns"))

@@ -227,9 +227,6 @@ class Unit(Isolated):
             found.append(Address("slice", str(slice_name)))
         return found
 
-    def follows(self) -> Iterable[Address]:
-        return self.isolation_follows()
-
     def triggers(self) -> Iterable[Address]:
         return [Address.parse(one) for one in self.restart_on or ()]
 
@@ -315,6 +312,11 @@ class Unit(Isolated):
                 f"{self.address} will run in netns {self.netns}",
                 f"assert unit_property(host, {unit!r}, 'NetworkNamespacePath') == {path!r}",
             )
+        for isolated in self.isolate or () if running else ():
+            yield Check(
+                f"{self.address} has its own {isolated} namespace",
+                f"assert own_namespace(host, {unit!r}, {isolated!r})",
+            )
         for name, value in self.directives.items():
             if name in _SHOWN or name == "Slice":
                 title = f"{self.address} is in {value}" if name == "Slice" else f"{self.address} {name} is {value}"
@@ -375,7 +377,7 @@ class UnitDriver(Driver[Unit]):
                 found[one.address] = "not loaded"
                 continue
             pid = int(host.systemd.properties(one.name, ["MainPID"]).get("MainPID", 0))
-            found[one.address] = f"{state.active} ({state.sub})" + (f", PID {pid}" if pid else "")
+            found[one.address] = f"{state.active} ({state.sub})" + (f", PID {units.numbers(pid)}" if pid else "")
         return found
 
 
@@ -500,7 +502,8 @@ def _update(units: Units, steps: Sequence[Step]) -> dict[str, Failed]:
         name = step.address.name
         if name in results:
             continue
-        if units.is_transient(name):
+        # One that is gone has stopped along with another one that this apply has changed.
+        if units.is_transient(name) or not units.exists(name):
             anew[name] = step
         else:
             results[name] = units.restart_from_disk(step)

@@ -32,6 +32,7 @@ __all__ = [
     "link_state",
     "netns_list",
     "nft_list",
+    "own_namespace",
     "owned_by",
     "pinned",
     "read_ahead",
@@ -247,6 +248,32 @@ def inside(host: Any, type: str, name: str, command: str) -> str:
     if answer.status:
         raise AssertionError(f"{command} in the {type} namespace {name}: {answer.words}")
     return "\n".join(" ".join(line.split()) for line in answer.text.splitlines())
+
+
+#: The namespaces of a unit's workload and of the host, a line each. Where a launcher had to fork, the unit's main
+#: process waits outside, and the workload is the first process in the pid namespace of its children.
+_NAMESPACES = """\
+main=$(systemctl show -P MainPID -- {unit}) group=$(systemctl show -P ControlGroup -- {unit})
+test "${{main:-0}}" != 0 || {{ echo "{unit} has no main process" >&2; exit 1; }}
+tree=/sys/fs/cgroup; test -e $tree/cgroup.controllers || tree=$tree/unified
+inner=$(readlink /proc/$main/ns/pid_for_children) pid=$main
+for one in $(cat "$tree$group/cgroup.procs"); do
+    if [ "$(readlink /proc/$one/ns/pid)" = "$inner" ]; then pid=$one; break; fi
+done
+for kind in mnt pid net ipc uts user cgroup time; do
+    echo "$kind $(readlink /proc/$pid/ns/$kind) $(readlink /proc/1/ns/$kind)"
+done"""
+
+
+def own_namespace(host: Any, unit: str, kind: str) -> bool:
+    """Whether a unit's workload is in another namespace of this kind (``pid``, ``mount``, …) than the host."""
+    __tracebackhide__ = True
+    answer = _ask(host, _NAMESPACES.format(unit=shlex.quote(unit)))
+    if answer.status:
+        raise AssertionError(f"the namespaces of {unit}: {answer.words}")
+    found = {line.split()[0]: line.split()[1:] for line in answer.text.splitlines()}
+    workload, host_own = found["mnt" if kind == "mount" else kind]
+    return bool(workload != host_own)
 
 
 def clock_offset(host: Any, name: str, clock: str) -> int:

@@ -18,6 +18,7 @@ from provisioner.directives import Setting, Value
 from provisioner.directives.control import Limit, Tasks
 from provisioner.directives.exits import exit_text
 from provisioner.directives.fragment import settings
+from provisioner.directives.signatures import fitted
 from provisioner.directives.syntax import Syntax
 from provisioner.errors import HostError
 from provisioner.host.systemd import JOB_TIMEOUT, Job, Systemd, SystemdError, UnitState
@@ -189,7 +190,11 @@ class Units:
 
     def encoded(self, unit_type: str, values: Mapping[str, Value]) -> list[Setting]:
         """The properties that give a unit of this type these canonical values, on this host."""
-        return self._absolute(directives.encode(unit_type, values))
+        return self._sent(unit_type, directives.encode(unit_type, values))
+
+    def _sent(self, unit_type: str, settings: Iterable[Setting]) -> list[Setting]:
+        """Properties as this host's systemd takes them."""
+        return fitted(self._absolute(settings), self.systemd.signatures(unit_type))
 
     def _absolute(self, settings: Iterable[Setting]) -> list[Setting]:
         """A share of the tasks as a number: systemd 252 writes it ten times too small into its files."""
@@ -374,7 +379,7 @@ class Units:
             if syntax.many and value:  # these add to what is there: empty it first
                 made += syntax.encode(one, ())
             made += settings
-        return self._absolute(made)
+        return self._sent(unit_type, made)
 
     def _default(self, name: str, directive: str) -> Value:
         """What a unit has that does not set the directive."""

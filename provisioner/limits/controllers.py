@@ -67,23 +67,24 @@ _OLD_NAMES = {"io": "blkio"}
 
 UNIFY = "add systemd.unified_cgroup_hierarchy=1 to GRUB_CMDLINE_LINUX in /etc/default/grub; update-grub; reboot"
 
-#: Values that ask for nothing: what every control group has.
-_NOTHING = frozenset({"", "infinity", "0", "no", "auto"})
-
 
 def controllers_for(name: str, value: Value) -> frozenset[str]:
     """The controllers that a directive needs with this value; none where the value limits and promises nothing."""
     if name == "Delegate":
         return frozenset(str(value).split()) & CONTROLLERS.keys()
     controller = _CONTROLLER_OF.get(name)
-    if controller is None or not value:
-        return frozenset()
+    return frozenset() if controller is None or _is_nothing(name, value) else frozenset({controller})
+
+
+def _is_nothing(name: str, value: Value) -> bool:
+    """Whether a value is what every control group has by itself."""
+    if not value or not isinstance(value, str):
+        return not value
     if name == "MemoryZSwapWriteback":
-        return frozenset() if value == "yes" else frozenset({controller})
-    closing = name.endswith("Max") and value == "0"  # none at all is a limit
-    if isinstance(value, str) and not closing and (value in _NOTHING or percent(value) == 0):
-        return frozenset()
-    return frozenset({controller})
+        return value == "yes"
+    if name.endswith(("Min", "Low")):
+        return value == "0" or percent(value) == 0
+    return value in ("infinity", "no", "auto")
 
 
 def lack_of(controller: str, facts: Mapping[str, Any]) -> Lack | None:

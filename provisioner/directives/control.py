@@ -87,6 +87,7 @@ class Tasks(Limit):
     """A number of tasks, a share of the system's, or ``infinity``."""
 
     expects = "a number of tasks, a percentage, or infinity"
+    varies = True
 
     def one(self, text: str) -> str:
         if text == "infinity" or values.percent(text) is not None:

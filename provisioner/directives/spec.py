@@ -168,7 +168,8 @@ def compared(
             yield name, there, value
     for name in last:
         there = found.get(name)
-        if name not in wanted and there is not None and there != directives.directive(unit_type, name).syntax.unset:
+        syntax = directives.directive(unit_type, name).syntax
+        if name not in wanted and there is not None and (syntax.varies or there != syntax.unset):
             yield name, there, None
 
 

@@ -34,6 +34,7 @@ _LASTING_CONTROL = Path("/etc/systemd/system.control")
 #: Slices that systemd has of its own.
 OWN_SLICES = frozenset({"-.slice", "system.slice", "user.slice", "machine.slice", "init.slice", "capsule.slice"})
 _ALIVE = frozenset({"active", "activating", "reloading", "refreshing", "maintenance"})
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 #: What a unit that fails at once needs to show it: an interpreter's start.
 SETTLE = 0.15
 
@@ -197,13 +198,20 @@ class Units:
         return fitted(self._absolute(settings), self.systemd.signatures(unit_type))
 
     def _absolute(self, settings: Iterable[Setting]) -> list[Setting]:
-        """A share of the tasks as a number: systemd 252 writes it ten times too small into its files."""
+        """Shares of the memory and of the tasks as numbers.
+
+        systemd 252 writes a share of the tasks ten times too small into its files. And it keeps a share that is
+        set on a running unit in a drop-in of its own, which wins over a later number at the next daemon-reload.
+        """
         made = []
         for one in settings:
-            if one.property == "TasksMaxScale":
-                made.append(Setting("TasksMax", "t", max(1, self._tasks * one.value // (2**32 - 1))))
-            else:
+            name = one.property.removesuffix("Scale")
+            if name == one.property or one.signature != "u":
                 made.append(one)
+            elif name == "TasksMax":
+                made.append(Setting(name, "t", max(1, self._tasks * one.value // (2**32 - 1))))
+            else:
+                made.append(Setting(name, "t", self._memory // _PAGE * one.value // (2**32 - 1) * _PAGE))
         return made
 
     def _outcome(self, unit: Start, result: str) -> Failed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,24 +69,42 @@ def _possible(kind: str) -> Callable[[Host, str], str | None]:
     return numbers
 
 
-def _cgroup_files(host: Host, about: str) -> dict[str, list[str]]:
-    """The files that each controller has in the control groups where it is switched on."""
+#: The kernel's function behind a file of a control group: it is there in the kernels that have the file.
+_WRITERS = {
+    "cpu.max": "cpu_max_write",
+    "io.latency": "iolatency_set_limit",
+    "io.weight": "ioc_weight_write",
+    "memory.swap.max": "swap_max_write",
+    "memory.zswap.max": "zswap_max_write",
+    "memory.zswap.writeback": "zswap_writeback_write",
+}
+
+
+def _cgroup_file(host: Host, file: str) -> bool | None:
+    """Whether this kernel's control groups have a file, where its controller is switched on."""
     mount = host.facts.cgroup.mount
-    found: dict[str, set[str]] = {}
     for group in sorted(Path(mount).glob("*/")) if mount else ():
         try:
-            controllers = (group / "cgroup.controllers").read_text().split()
-            files = [file.name for file in group.iterdir()]
+            if file.partition(".")[0] in (group / "cgroup.controllers").read_text().split():
+                return (group / file).exists()
         except OSError:
-            continue
-        for controller in controllers:
-            found.setdefault(controller, set()).update(name for name in files if name.startswith(f"{controller}."))
-    return {controller: sorted(files) for controller, files in found.items()}
+            continue  # it has just gone
+    symbols = _symbols()  # nothing uses the controller yet
+    return f" {_WRITERS[file]}\n".encode() in symbols if symbols else None
+
+
+@cache
+def _symbols() -> bytes:
+    """The names of the running kernel's functions; empty where they are not to be seen."""
+    try:
+        return Path("/proc/kallsyms").read_bytes()
+    except OSError:
+        return b""
 
 
 _ANSWERS: dict[str, Callable[[Host, str], Any]] = {
     "block-device": _block_device,
-    "cgroup-files": _cgroup_files,
+    "cgroup-file": _cgroup_file,
     "cpus": _possible("cpu"),
     "memory-nodes": _possible("node"),
     "signatures": _signatures,

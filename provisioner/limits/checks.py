@@ -75,7 +75,7 @@ def questions(directives: Mapping[str, Value]) -> Iterator[str]:
         if name in _NUMBERED and value:
             yield _NUMBERED[name]
         if name in FILES and controllers_for(name, value):
-            yield "cgroup-files"
+            yield f"cgroup-file {FILES[name][0]}"
 
 
 def issues(desired: Desired, facts: Mapping[str, Any] | None, of: type) -> Iterator[tuple[Address, Issue]]:
@@ -354,19 +354,14 @@ class _Review:
 
     def _files(self, branch: Branch) -> Found:
         """A kernel may have a controller, and not all of its files."""
-        files = self._answer("cgroup-files") or {}
         for name, value in (branch.values or {}).items():
             if name not in FILES or not controllers_for(name, value):
                 continue
             file, needed = FILES[name]
-            there = files.get(file.partition(".")[0])
-            if there is not None and file not in there:
-                yield (
-                    branch,
-                    self._host_issue(
-                        name, f"{name} needs {file}, which this host's kernel has not", f"it takes {needed}"
-                    ),
-                )
+            has_controller = lack_of(file.partition(".")[0], self.facts or {}) is None
+            if has_controller and self._answer(f"cgroup-file {file}") is False:
+                message = f"{name} needs {file}, which this host's kernel has not"
+                yield branch, self._host_issue(name, message, f"it takes {needed}")
 
     def _devices(self, branch: Branch) -> Found:
         for name in DEVICE_LIMITS:

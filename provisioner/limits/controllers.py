@@ -40,16 +40,14 @@ CONTROLLERS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 _CONTROLLER_OF = {name: controller for controller, names in CONTROLLERS.items() for name in names}
 
-#: Directives whose file not every kernel has that has the controller.
+_SWAP = "a kernel built with CONFIG_SWAP, without swapaccount=0 on its command line"
+#: Directives whose file not every kernel has that has the controller: the file, and what has it.
 FILES: Mapping[str, tuple[str, str]] = {
     "MemoryZSwapMax": ("memory.zswap.max", "a kernel built with CONFIG_ZSWAP"),
     "StartupMemoryZSwapMax": ("memory.zswap.max", "a kernel built with CONFIG_ZSWAP"),
     "MemoryZSwapWriteback": ("memory.zswap.writeback", "Linux 6.8, built with CONFIG_ZSWAP"),
-    "MemorySwapMax": ("memory.swap.max", "a kernel built with CONFIG_SWAP, without swapaccount=0 on its command line"),
-    "StartupMemorySwapMax": (
-        "memory.swap.max",
-        "a kernel built with CONFIG_SWAP, without swapaccount=0 on its command line",
-    ),
+    "MemorySwapMax": ("memory.swap.max", _SWAP),
+    "StartupMemorySwapMax": ("memory.swap.max", _SWAP),
     "IODeviceLatencyTargetSec": ("io.latency", "a kernel built with CONFIG_BLK_CGROUP_IOLATENCY"),
     "IODeviceWeight": ("io.weight", "a kernel built with CONFIG_BLK_CGROUP_IOCOST"),
     "CPUQuota": ("cpu.max", "a kernel built with CONFIG_CFS_BANDWIDTH"),

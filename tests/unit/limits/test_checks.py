@@ -298,13 +298,14 @@ def test_cpus_that_a_host_has_not_are_an_error() -> None:
 
 
 def test_a_kernel_that_has_the_controller_without_the_file_is_an_error() -> None:
-    answers = {"cgroup-files": {"memory": ["memory.max", "memory.zswap.max"]}}
+    answers = {"cgroup-file memory.zswap.max": True, "cgroup-file memory.zswap.writeback": False}
     task = {"name": "t.slice", "MemoryZSwapWriteback": "no", "MemoryZSwapMax": "1M"}
     ((severity, text),) = on_host(REAL | {"answers": answers}, task)
     assert severity == "error"
     assert "MemoryZSwapWriteback needs memory.zswap.writeback, which this host's kernel has not" in text
     assert "Linux 6.8" in text
-    assert on_host(REAL | {"answers": {"cgroup-files": {}}}, task) == []  # nothing to tell it by
+    answers = dict.fromkeys(answers, None)  # this host has nothing to tell it by
+    assert on_host(REAL | {"answers": answers}, task) == []
 
 
 def test_only_what_a_configuration_has_is_asked_of_a_host() -> None:
@@ -312,4 +313,4 @@ def test_only_what_a_configuration_has_is_asked_of_a_host() -> None:
     assert list(slice_kind(name="t").questions()) == []
     assert list(slice_kind(name="t", MemoryMax="1G").questions()) == ["signatures slice"]
     asked = slice_kind(name="t", IOWriteIOPSMax="/dev/vda 5", AllowedCPUs="0", MemoryZSwapMax="1M").questions()
-    assert set(asked) == {"signatures slice", "block-device /dev/vda", "cpus", "cgroup-files"}
+    assert set(asked) == {"signatures slice", "block-device /dev/vda", "cpus", "cgroup-file memory.zswap.max"}

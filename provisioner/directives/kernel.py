@@ -15,7 +15,7 @@ from provisioner.model import Check
 if TYPE_CHECKING:
     from provisioner.model import Address
 
-__all__ = ["limit_checks"]
+__all__ = ["FILE_OF", "limit_checks"]
 
 _BYTES = {
     "MemoryMax": "memory.max",
@@ -33,13 +33,27 @@ _RATES = {
     "IOReadIOPSMax": "riops",
     "IOWriteIOPSMax": "wiops",
 }
+#: The file of the control group that each limit is in.
+FILE_OF: Mapping[str, str] = {
+    **_BYTES,
+    **_CPUS,
+    **dict.fromkeys(_RATES, "io.max"),
+    "CPUWeight": "cpu.weight",
+    "CPUQuota": "cpu.max",
+    "CPUQuotaPeriodSec": "cpu.max",
+    "IOWeight": "io.weight",
+    "IODeviceWeight": "io.weight",
+    "IODeviceLatencyTargetSec": "io.latency",
+    "MemoryZSwapWriteback": "memory.zswap.writeback",
+    "TasksMax": "pids.max",
+}
 #: Files that not every kernel has that has the controller.
 _OPTIONAL = frozenset({"memory.swap.max", "memory.zswap.max", "memory.zswap.writeback", "io.weight", "io.latency"})
 #: What is in force only while the machine boots, or is systemd's own affair: there is no file to be read later.
 _RECORDED = frozenset({
     "StartupCPUWeight", "StartupIOWeight", "StartupMemoryLow", "StartupMemoryHigh", "StartupMemoryMax",
     "StartupMemorySwapMax", "StartupMemoryZSwapMax", "DefaultMemoryMin", "DefaultMemoryLow", "DefaultStartupMemoryLow",
-    "StartupAllowedCPUs", "StartupAllowedMemoryNodes", "CPUAccounting", "MemoryAccounting", "IOAccounting",
+    "CPUAccounting", "MemoryAccounting", "IOAccounting",
     "TasksAccounting", "IPAccounting", "ManagedOOMSwap", "ManagedOOMMemoryPressure", "ManagedOOMPreference",
     "DevicePolicy",
 })  # fmt: skip
@@ -140,10 +154,15 @@ def _device_check(address: Address, unit: str, name: str, item: str) -> Check:
     else:
         file, key, number = "io.latency", "target", str(values.span(text))
         property_name, shown = "IODeviceLatencyTargetUSec", text
+    by_scheduler = ""
+    if name == "IODeviceWeight":  # the scheduler bfq has weights of its own, on another scale
+        told = f"cgroup_device(host, {unit!r}, 'io.bfq.weight', {device!r}, '')"
+        by_scheduler = f"elif value == '':\n    assert {told}\n"
     code = (
         f"value = cgroup_device(host, {unit!r}, {file!r}, {device!r}, {key!r})\n"
         f"if value is None:  # no controller, or no such device: systemd's own record\n"
         f"    assert {f'{device} {shown}'!r} in unit_property(host, {unit!r}, {property_name!r})\n"
+        f"{by_scheduler}"
         f"else:\n"
         f"    assert value == {number!r}"
     )

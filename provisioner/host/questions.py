@@ -48,6 +48,35 @@ def _block_device(host: Host, path: str) -> str:
     return "is no block device, nor a file on one"
 
 
+def _weighing_disk(host: Host, path: str) -> bool | None:
+    """Whether a block device, or the disk that it is a part of, is shared out by weights."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    if not stat.S_ISBLK(found.st_mode):
+        return None
+    folder = Path(f"/sys/dev/block/{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}").resolve()
+    return _weighs(host, folder.parent if (folder / "partition").exists() else folder)
+
+
+def _weighing_disks(host: Host, about: str) -> bool | None:
+    """Whether any disk is shared out by weights; None where none is to be seen."""
+    disks = [one for one in Path("/sys/block").glob("*") if (one / "device").exists()]
+    return any(_weighs(host, one) for one in disks) if disks else None
+
+
+def _weighs(host: Host, disk: Path) -> bool:
+    try:
+        if "[bfq]" in (disk / "queue/scheduler").read_text():
+            return True
+        number = (disk / "dev").read_text().strip()
+        lines = Path(f"{host.facts.cgroup.mount}/io.cost.qos").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.split()[:2] == [number, "enable=1"] for line in lines)
+
+
 def _is_on_btrfs(path: str) -> bool:
     device = Path(path).stat().st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
@@ -108,4 +137,6 @@ _ANSWERS: dict[str, Callable[[Host, str], Any]] = {
     "cpus": _possible("cpu"),
     "memory-nodes": _possible("node"),
     "signatures": _signatures,
+    "weighing-disk": _weighing_disk,
+    "weighing-disks": _weighing_disks,
 }

@@ -36,6 +36,8 @@ _CEILINGS: Mapping[str, tuple[str, ...]] = {
 _SETS = {"AllowedCPUs": "CPUs", "AllowedMemoryNodes": "memory nodes"}
 _RATES = ("IOReadBandwidthMax", "IOWriteBandwidthMax", "IOReadIOPSMax", "IOWriteIOPSMax")
 DEVICE_LIMITS = (*_RATES, "IODeviceWeight", "IODeviceLatencyTargetSec")
+_WEIGHTS = ("IOWeight", "StartupIOWeight")
+_WEIGHS = "weights share out a disk whose scheduler is bfq, or whose io.cost.qos is switched on"
 #: Pairs of one branch of which the first is to be at most the second, and what else it means.
 _ORDER = (
     ("MemoryMin", "MemoryMax", "no more than that is there to be protected"),
@@ -72,6 +74,10 @@ def questions(directives: Mapping[str, Value]) -> Iterator[str]:
     for name, value in directives.items():
         if name in DEVICE_LIMITS:
             yield from (f"block-device {device}" for device in _devices(value))
+        if name in _WEIGHTS and value:
+            yield "weighing-disks"
+        if name == "IODeviceWeight":
+            yield from (f"weighing-disk {device}" for device in _devices(value))
         if name in _NUMBERED and value:
             yield _NUMBERED[name]
         if name in FILES and controllers_for(name, value):
@@ -117,6 +123,7 @@ class _Review:
             for branch in mine:
                 yield from self._files(branch)
                 yield from self._devices(branch)
+                yield from self._weights(branch)
                 yield from self._numbered(branch)
 
     # -- words ------------------------------------------------------------------------------------
@@ -370,6 +377,20 @@ class _Review:
                 if wrong:
                     hint = "lsblk -p lists the devices that there are; a path on one of them does as well"
                     yield branch, self._host_issue(name, f"{name}: {device} {wrong}", hint)
+
+    def _weights(self, branch: Branch) -> Found:
+        """The kernel keeps a weight, and shares out nothing by it where no disk's scheduler weighs."""
+        if lack_of("io", self.facts or {}) is not None:
+            return
+        for name in _WEIGHTS:
+            if branch.get(name) and self._answer("weighing-disks") is False:
+                message = f"{name} shares out no disk of this host: none has a scheduler that weighs"
+                yield branch, self._warn(name, message, f"{_WEIGHS}; limits by rate need neither")
+        for device in _devices(branch.get("IODeviceWeight") or ()):
+            if self._answer(f"weighing-disk {device}") is False:
+                message = f"IODeviceWeight: {device} takes no weight, as its scheduler weighs nothing"
+                hint = f"{_WEIGHS}: echo bfq > /sys/block/{device.rpartition('/')[2]}/queue/scheduler"
+                yield branch, self._host_issue("IODeviceWeight", message, hint)
 
     def _numbered(self, branch: Branch) -> Found:
         for name, question in _NUMBERED.items():

@@ -19,8 +19,8 @@ all:
     nsprov_project: every-limit
     nsprov_roles: [limits]
 """
-#: Debian's kernel for clouds is built without it.
-NOT_BUILT = {"IODeviceLatencyTargetSec"}
+#: Debian's kernel for clouds is built without the one, and its disks weigh nothing without a scheduler that does.
+NOT_HERE = {"IODeviceLatencyTargetSec", "IODeviceWeight"}
 PATH = "/root/every-limit/inventory.yml"
 
 
@@ -30,7 +30,7 @@ def tasks(unit_type: str, version: int, choice: int | None) -> list[dict[str, An
     made: list[dict[str, Any]] = [{"slice": {"name": f"{name}.slice", **protected}} for name in ("limits", "limits-in")]
     known = directives.known(unit_type)
     for name, values in VALUES.items():
-        if name in NOT_BUILT or name not in known or known[name].since > version:
+        if name in NOT_HERE or name not in known or known[name].since > version:
             continue
         fields = {} if choice is None else {name: values[choice]}
         if unit_type == "slice":
@@ -81,11 +81,13 @@ def test_every_limit_is_in_the_kernel_changes_there_and_goes(vm: Machine, unit_t
 def test_what_this_machine_or_its_kernel_has_not_is_refused_before_anything_is_touched(vm: Machine) -> None:
     vm.write(PATH, INVENTORY)
     limits = {"IOReadBandwidthMax": "/dev/vdz 1M", "AllowedCPUs": "0-63", "IODeviceLatencyTargetSec": "/dev/vda 5ms"}
+    limits["IODeviceWeight"] = "/dev/vda 50"
     task = {"slice": {"name": "limits.slice", **limits}}
     vm.write("/root/every-limit/roles/limits/tasks/main.yml", json.dumps([task]))
     refused = vm.nsprov("apply", PATH, "--yes", check=False)
     assert refused.returncode == 65
     assert "IOReadBandwidthMax: /dev/vdz is not on this host" in refused.stderr
     assert "AllowedCPUs 0-63 names CPUs that this host has not" in refused.stderr
+    assert "IODeviceWeight: /dev/vda takes no weight, as its scheduler weighs nothing" in refused.stderr
     assert "IODeviceLatencyTargetSec needs io.latency, which this host's kernel has not" in refused.stderr
     vm.run("test ! -e /sys/fs/cgroup/limits.slice && test ! -e /var/lib/nsprov")

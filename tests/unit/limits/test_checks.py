@@ -308,6 +308,17 @@ def test_a_kernel_that_has_the_controller_without_the_file_is_an_error() -> None
     assert on_host(REAL | {"answers": answers}, task) == []
 
 
+def test_a_weight_that_no_disk_goes_by_is_a_warning_and_one_that_the_kernel_refuses_an_error() -> None:
+    answers = {"weighing-disks": False, "weighing-disk /dev/vda": False, "weighing-disk /dev/vdb": True}
+    task = {"name": "t.slice", "IOWeight": 50, "IODeviceWeight": ["/dev/vda 50", "/dev/vdb 50"]}
+    (weak, refused) = on_host(REAL | {"answers": answers}, task)
+    assert weak[0] == "warning"
+    assert "IOWeight shares out no disk of this host" in weak[1]
+    assert refused[0] == "error"
+    assert "IODeviceWeight: /dev/vda takes no weight" in refused[1]
+    assert "echo bfq > /sys/block/vda/queue/scheduler" in refused[1]
+
+
 def test_only_what_a_configuration_has_is_asked_of_a_host() -> None:
     slice_kind = kind_of("slice").resource
     assert list(slice_kind(name="t").questions()) == []

@@ -8,7 +8,7 @@ it seems to, is a warning.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,8 @@ _NUMBERED = {
     "StartupAllowedMemoryNodes": "memory-nodes",
 }
 
+_PROTECTION = frozenset({"MemoryMin", "MemoryLow", "DefaultMemoryMin", "DefaultMemoryLow"})
+
 #: An issue, and the branch that it is about.
 Found = Iterator[tuple[Branch, Issue]]
 
@@ -108,23 +110,30 @@ class _Review:
 
     def found(self, of: type) -> Found:
         mine = [self.tree.branches[name] for name, one in self.declared.items() if type(one.resource) is of]
-        for branch in mine:
-            yield from self._order(branch)
-            yield from self._ceilings(branch)
-            yield from self._sets(branch)
-            yield from self._rates(branch)
-            yield from self._disabled(branch)
-            yield from self._undeclared_parent(branch)
-            yield from self._promises(branch)
-            yield from self._old_names(branch)
+        used = {name for branch in self.tree.branches.values() for name in branch.values or ()}
+        checks: list[tuple[Iterable[str], Callable[[Branch], Found]]] = [
+            (_PROTECTION, self._promises),
+            (_PROTECTION, self._undeclared_parent),
+            (_PROTECTION | {"MemoryHigh"}, self._order),
+            (_CEILINGS, self._ceilings),
+            (_SETS, self._sets),
+            (_RATES, self._rates),
+            (("DisableControllers",), self._disabled),
+            (_OLD, self._old_names),
+        ]
         if self.facts is not None:
             yield from self._machine(mine)
             yield from self._controllers(mine)
-            for branch in mine:
-                yield from self._files(branch)
-                yield from self._devices(branch)
-                yield from self._weights(branch)
-                yield from self._numbered(branch)
+            checks += [
+                (FILES, self._files),
+                (DEVICE_LIMITS, self._devices),
+                ((*_WEIGHTS, "IODeviceWeight"), self._weights),
+                (_NUMBERED, self._numbered),
+            ]
+        for names, check in checks:
+            if not used.isdisjoint(names):
+                for branch in mine:
+                    yield from check(branch)
 
     # -- words ------------------------------------------------------------------------------------
 

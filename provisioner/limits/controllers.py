@@ -7,6 +7,7 @@ a person reads are made here, for ``doctor`` and for what is refused at plan tim
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from provisioner.directives.values import percent
@@ -66,6 +67,7 @@ _OLD_NAMES = {"io": "blkio"}
 UNIFY = "add systemd.unified_cgroup_hierarchy=1 to GRUB_CMDLINE_LINUX in /etc/default/grub; update-grub; reboot"
 
 
+@lru_cache(maxsize=16384)  # many units set the same
 def controllers_for(name: str, value: Value) -> frozenset[str]:
     """The controllers that a directive needs with this value; none where the value limits and promises nothing."""
     if name == "Delegate":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from provisioner.directives import Value, values
 from provisioner.directives.control import numbers_in
@@ -95,12 +95,16 @@ def limits_in(texts: Iterable[str], total: int | None) -> list[float] | None:
 
     None where it is not known and would be needed: when some are percentages and some are not.
     """
-    made: list[float] = []
-    several = list(texts)
-    shares = {values.percent(text) is not None for text in several if text not in ("", "infinity", "0")}
+    return _numbers(tuple(texts), total)
+
+
+@lru_cache(maxsize=16384)  # many units have the same
+def _numbers(texts: tuple[str, ...], total: int | None) -> list[float] | None:
+    shares = {values.percent(text) is not None for text in texts if text not in ("", "infinity", "0")}
     if total is None and shares == {True, False}:
         return None
-    for text in several:
+    made: list[float] = []
+    for text in texts:
         share = values.percent(text)
         if text in ("", "infinity"):
             made.append(math.inf)

@@ -197,12 +197,15 @@ class _Review:
                     yield branch, self._above(branch, name, above, limit)
 
     def _above(self, branch: Branch, name: str, above: Branch, limit: str) -> Issue:
-        most = above.get(limit)
+        most = f"{limit} {above.get(limit)}"
+        return self._too_much(name, f"{name} {branch.get(name)}", above, limit, most, f"{name}: {above.get(limit)}")
+
+    def _too_much(self, name: str, own: str, above: Branch, limit: str, most: str, right: str) -> Issue:
         return self._warn(
             name,
-            f"{name} {branch.get(name)} is above {limit} {most} of {self._title(above)}{self._at(above, limit)}, "
-            "in which it lies: it never has that much",
-            f"at most {name}: {most} here, or a higher {limit} of {above.name}",
+            f"{own} is above {most} of {self._title(above)}{self._at(above, limit)}, in which it lies: "
+            "it never has that much",
+            f"at most {right} here, or a higher {limit} of {above.name}",
             above,
         )
 
@@ -229,23 +232,12 @@ class _Review:
     def _rates(self, branch: Branch) -> Found:
         for name in _RATES:
             for device, rate in rates(branch.get(name) or ()).items():
-                for above in self.tree.above(branch):
-                    most = rates(above.get(name) or ()).get(device)
-                    if most is None:
-                        continue
-                    if rate > most:
-                        told = values.bytes_text(most, 1000)
-                        yield (
-                            branch,
-                            self._warn(
-                                name,
-                                f"{name} {device} {values.bytes_text(rate, 1000)} is above the {told} of "
-                                f"{self._title(above)}{self._at(above, name)}, in which it lies: it never has that much",
-                                f"at most {name}: {device} {told} here, or a higher one of {above.name}",
-                                above,
-                            ),
-                        )
-                    break
+                limits = ((above, rates(above.get(name) or ()).get(device)) for above in self.tree.above(branch))
+                above, most = next(((one, most) for one, most in limits if most is not None), (None, None))
+                if above is not None and most is not None and rate > most:
+                    own = f"{name} {device} {values.bytes_text(rate, 1000)}"
+                    right = f"{device} {values.bytes_text(most, 1000)}"
+                    yield branch, self._too_much(name, own, above, name, f"{name} {right}", f"{name}: {right}")
 
     def _disabled(self, branch: Branch) -> Found:
         for name, value in (branch.values or {}).items():

@@ -47,6 +47,7 @@ def holds(check: Check, *, kernel: str | None, shown: str = "", controller: bool
         ({"CPUWeight": "idle"}, "1", "idle"),
         ({"CPUQuota": "150%"}, "150000 100000", "1.500000s"),
         ({"CPUQuota": "0.5%"}, "1000 200000", "5ms"),  # at least a millisecond of each period
+        ({"CPUQuota": "0.01%"}, "1000 1000000", "100us"),  # and a period of no more than a second
         ({"AllowedCPUs": "0-3 5"}, "0-3,5", "0-3 5"),
         ({"IOWeight": "200"}, "default 200\n8:0 50", "200"),
         ({"IOReadBandwidthMax": "/dev/vda 10M"}, "10000000", "/dev/vda 10000000"),

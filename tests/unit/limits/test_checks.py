@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -182,6 +183,11 @@ def test_the_nearest_slice_with_a_maximum_counts_though_others_lie_between() -> 
     assert "MemoryMax 2G is above MemoryMax 1G of slice/t.slice" in warning
 
 
+def test_a_slice_lies_in_the_one_that_its_name_begins_with_as_deep_as_it_goes() -> None:
+    (warning,) = warnings({"name": "a-b.slice", "TasksMax": 5}, {"name": "a-b-c.slice", "TasksMax": 6})
+    assert "slice/a-b-c.slice: TasksMax 6 is above TasksMax 5 of slice/a-b.slice" in warning
+
+
 def test_no_limit_of_its_own_in_a_slice_that_has_one_is_fine() -> None:
     assert warnings({"name": "t.slice", "MemoryMax": "1G"}, {"name": "t-a.slice", "MemoryMax": "infinity"}) == []
 
@@ -243,6 +249,14 @@ def test_on_a_host_without_controllers_every_limit_that_needs_one_is_an_error_wi
         "    add systemd.unified_cgroup_hierarchy=1 to GRUB_CMDLINE_LINUX in /etc/default/grub; update-grub; reboot"
     )
     assert [text.split(": ")[2].split()[0] for _, text in found[1:]] == ["CPUQuota", "AllowedCPUs", "IOWeight"]
+
+
+def test_a_loop_over_one_line_is_one_error() -> None:
+    tasks = desired({"name": "a.slice", "MemoryMax": "1G"}, {"name": "b.slice", "MemoryMax": "1G"})
+    first, second = tasks.resources.values()
+    loop = Desired(dict(zip(tasks.resources, (first, replace(second, fields=first.fields)), strict=True)))
+    ((_, issue),) = audited(loop, HYBRID)
+    assert issue.message.endswith("cgroup v1 holds it (so do 1 more from here)")
 
 
 @pytest.mark.parametrize(

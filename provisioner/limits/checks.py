@@ -332,10 +332,12 @@ class _Review:
         for (controller, _), several in alike.items():
             branch, name = several[0]
             lack = lack_of(controller, self.facts or {}) or "absent"
-            more = f" (so do {len(several) - 1} more from here)" if len(several) > 1 else ""
+            names = list(dict.fromkeys(each for _, each in several))
+            others = len({one.name for one, _ in several}) - 1
+            also = f" (so it is for {others} more from here)" if others else ""
             message = (
-                f"{name} needs the cgroup v2 controller '{controller}', which this host lacks: "
-                f"{why(controller, lack)}{more}"
+                f"{listed(names)} need{'s' if len(names) == 1 else ''} the cgroup v2 controller '{controller}', which "
+                f"this host lacks: {why(controller, lack)}{also}"
             )
             yield branch, Issue(message, name, mend(controller, lack))
 

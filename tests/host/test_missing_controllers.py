@@ -61,7 +61,7 @@ def test_a_host_refuses_all_of_them_at_once_with_what_mends_each(real: Any) -> N
         )
         assert "unit/a.service: MemoryHigh needs the cgroup v2 controller 'memory'" in told
         assert "unit/a.service: IOWeight needs the cgroup v2 controller 'io'" in told
-        assert told.count("(so do 1 more from here)") == 2
+        assert told.count("(so it is for 1 more from here)") == 2
         assert "CPUQuota needs" not in told
         assert "TasksMax needs" not in told
     assert difference(before, listing(real)) == []

@@ -97,10 +97,9 @@ def test_what_a_host_cannot_hold_is_refused_all_at_once_before_it_is_looked_at()
         observe_and_plan(host, desired(limits), "shop")
     told = [problem.message.partition(": ")[2] for problem in refused.value.problems]
     assert [message.partition(",")[0] for message in told] == [
-        "MemoryMax needs the cgroup v2 controller 'memory'",
+        "MemoryMax and MemoryHigh need the cgroup v2 controller 'memory'",
         "CPUWeight needs the cgroup v2 controller 'cpu'",
         "IOReadIOPSMax needs the cgroup v2 controller 'io'",
-        "MemoryHigh needs the cgroup v2 controller 'memory'",
         "IOReadIOPSMax: /dev/vdz is not on this host",
     ]
     assert all(problem.hint for problem in refused.value.problems)

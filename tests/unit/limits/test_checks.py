@@ -256,7 +256,7 @@ def test_a_loop_over_one_line_is_one_error() -> None:
     first, second = tasks.resources.values()
     loop = Desired(dict(zip(tasks.resources, (first, replace(second, fields=first.fields)), strict=True)))
     ((_, issue),) = audited(loop, HYBRID)
-    assert issue.message.endswith("cgroup v1 holds it (so do 1 more from here)")
+    assert issue.message.endswith("cgroup v1 holds it (so it is for 1 more from here)")
 
 
 @pytest.mark.parametrize(

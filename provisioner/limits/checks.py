@@ -277,6 +277,8 @@ class _Review:
             if not promised:
                 continue
             guaranteed = self.tree.protection(branch, name)
+            if guaranteed != "0":  # then all that there is may be shared by them
+                promised = [(one, text) for one, text in promised if text != "infinity"]
             numbers = limits_in([guaranteed, *(text for _, text in promised)], self.memory)
             if numbers is None or sum(numbers[1:]) <= numbers[0]:
                 continue
@@ -306,7 +308,7 @@ class _Review:
 
     def _machine(self, mine: Iterable[Branch]) -> Found:
         """The root guarantees the memory that the machine has."""
-        promised = self._promised(ROOT, "MemoryMin")
+        promised = [(one, text) for one, text in self._promised(ROOT, "MemoryMin") if text != "infinity"]
         numbers = limits_in([text for _, text in promised], self.memory)
         if not numbers or self.memory is None or sum(numbers) <= self.memory:
             return

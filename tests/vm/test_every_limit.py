@@ -91,3 +91,19 @@ def test_what_this_machine_or_its_kernel_has_not_is_refused_before_anything_is_t
     assert "IODeviceWeight: /dev/vda takes no weight, as its scheduler weighs nothing" in refused.stderr
     assert "IODeviceLatencyTargetSec needs io.latency, which this host's kernel has not" in refused.stderr
     vm.run("test ! -e /sys/fs/cgroup/limits.slice && test ! -e /var/lib/nsprov")
+
+
+def test_a_disk_whose_scheduler_weighs_takes_a_weight_of_its_own(vm: Machine) -> None:
+    vm.write(PATH, INVENTORY)
+    task = {"slice": {"name": "limits.slice", "IOWeight": 200, "IODeviceWeight": "/dev/vda 50"}}
+    vm.write("/root/every-limit/roles/limits/tasks/main.yml", json.dumps([task]))
+    scheduler = "/sys/block/vda/queue/scheduler"
+    vm.run(f"modprobe bfq && echo bfq > {scheduler}")
+    try:
+        assert " ! " not in vm.nsprov("apply", PATH, "--yes").stdout
+        verified = vm.nsprov("verify", PATH, check=False)
+        assert verified.returncode == 0, verified.stdout
+        assert " 50" in vm.run("grep ^254: /sys/fs/cgroup/limits.slice/io.bfq.weight").stdout
+    finally:
+        vm.nsprov("destroy", PATH, "--yes")
+        vm.run(f"echo none > {scheduler}")

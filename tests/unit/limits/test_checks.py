@@ -84,6 +84,18 @@ def test_a_guarantee_in_a_slice_that_has_none_is_an_error_since_the_kernel_would
     assert "MemoryMin: 64M here" in error
 
 
+def test_infinity_is_all_that_the_slice_has_to_give() -> None:
+    tasks = (
+        {"name": "t.slice", "MemoryMin": "1G"},
+        {"name": "t-a.slice", "MemoryMin": "infinity"},
+        {"name": "t-b.slice", "MemoryMin": "512M"},
+    )
+    assert warnings(*tasks) == []
+    assert on_host(REAL, {"name": "t.slice", "MemoryMin": "infinity"}) == []
+    (error,) = errors({"name": "t.slice"}, {"name": "t-a.slice", "MemoryMin": "infinity"})
+    assert "MemoryMin: infinity here" in error
+
+
 def test_memory_that_is_only_kept_as_long_as_it_can_be_is_a_warning() -> None:
     (warning,) = warnings({"name": "t.slice", "MemoryLow": "1M"}, {"name": "t-a.slice", "MemoryLow": "64M"})
     assert "MemoryLow is 1M, but 64M is promised" in warning

@@ -50,6 +50,7 @@ __all__ = [
     "TaskContext",
     "WholeNumber",
     "bad",
+    "shown_text",
     "spec",
 ]
 
@@ -281,6 +282,17 @@ class Resource(BaseModel):
         """What this host cannot do of it: a directive that its systemd is too old for."""
         return []
 
+    def brings(self) -> Iterable[Resource]:
+        """Other resources that are declared along with this one, at the same place."""
+        return []
+
+    def fitted(self, facts: Mapping[str, Any], desired: Desired) -> tuple[Resource, Sequence[Issue]]:
+        """This resource as a host with these facts carries it out, and what of it that host cannot do.
+
+        It keeps its address and its relations. Comparing, applying and proving are done with this one.
+        """
+        return self, ()
+
     # -- from a task, and to a person -------------------------------------------------------------
 
     @classmethod
@@ -291,7 +303,7 @@ class Resource(BaseModel):
     def summary(self) -> list[tuple[str, str]]:
         """Field and text pairs that a plan shows when this is created. Only what was declared."""
         return [
-            (name, _text(value))
+            (name, shown_text(value))
             for name, value in self.declared().items()
             if name not in ("name", "netns") and value is not None
         ]
@@ -357,14 +369,14 @@ def jsonable(value: Any) -> Any:
     return str(value)
 
 
-def _text(value: Any) -> str:
+def shown_text(value: Any) -> str:
     """A JSON value as a person reads it in a plan."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
-        return ", ".join(_text(item) for item in value)
+        return ", ".join(shown_text(item) for item in value)
     if isinstance(value, Mapping):
-        return "  ".join(f"{key} {_text(item)}" for key, item in value.items())
+        return "  ".join(f"{key} {shown_text(item)}" for key, item in value.items())
     return str(value)
 
 
@@ -475,6 +487,8 @@ class Desired:
     tests: Sequence[str] = ()
     #: Set where ``--tags`` chose a part: then nothing is pruned.
     partial: bool = False
+    #: What the host that it was fitted to cannot do of it, or only in part.
+    concerns: Sequence[tuple[Address, Issue]] = ()
     #: The tags that its tasks have, whether they were chosen or not; known where ``--tags`` or ``--skip-tags`` chose.
     tags: frozenset[str] = frozenset()
 

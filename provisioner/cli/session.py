@@ -82,6 +82,7 @@ class Session:
     def build(self, facts: Callable[[str], Mapping[str, Any]]) -> dict[str, Desired]:
         """What each host shall have. All problems of all hosts are raised together."""
         from provisioner.config.build import build_desired, default_role_path
+        from provisioner.engine.fit import fit
         from provisioner.engine.graph import check_desired
         from provisioner.errors import ConfigError, Problems
 
@@ -103,7 +104,7 @@ class Session:
                 problems.extend(error)
                 continue
             problems.extend(check_desired(desired))
-            built[host] = desired
+            built[host] = fit(desired, facts(host))
         problems.raise_if_any()
         self._warn_of_tags(built.values())
         return built

@@ -220,6 +220,7 @@ class _Build:
                     continue
                 seen.append(entry)
                 self._entry(entry, where, base)
+        self._declare_what_is_brought()
         self.problems.raise_if_any()
         return Desired(
             self.resources,
@@ -228,6 +229,24 @@ class _Build:
             partial=bool(self.skip_tags) or bool(self.tags - {"all"}),
             tags=frozenset(self.met_tags),
         )
+
+    def _declare_what_is_brought(self) -> None:
+        """Declare what resources bring along, and what those bring, each at the place of the one that brings it."""
+        bringing = list(self.resources.values())
+        while bringing:
+            declared = bringing.pop()
+            for resource in declared.resource.brings():
+                there = self.resources.get(resource.address)
+                if there is None:
+                    made = Declared(resource, declared.source, declared.role, declared.task, declared.fields)
+                    self.resources[resource.address] = made
+                    bringing.append(made)
+                elif there.resource != resource:
+                    self.problems.add(
+                        f"{resource.address} is declared here, and {declared.resource.address} brings another",
+                        there.source,
+                        hint="give one of them another name",
+                    )
 
     def _check_own_variables(self) -> None:
         """A word of nsprov's own that is almost right would be a variable that nobody reads."""

@@ -63,11 +63,12 @@ class Commands(Lines):
         return [self._item(part) for part in _commands(text)]
 
     def _item(self, text: str) -> str:
-        flags, path, argv = self._parsed(text)
+        flags, path, argv = self.parsed(text)
         made = "".join(flag for flag in _FLAGS if flag in flags)
-        return f"{made}@{values.quoted(path)} {_line(argv)}" if path != argv[0] else made + _line(argv)
+        return f"{made}@{values.quoted(path)} {line(argv)}" if path != argv[0] else made + line(argv)
 
-    def _parsed(self, text: str) -> tuple[list[str], str, list[str]]:
+    def parsed(self, text: str) -> tuple[list[str], str, list[str]]:
+        """A command's flags (its prefixes but ``@``), its executable, and its whole argument list."""
         match = _PREFIX.match(text)
         prefix = match[0] if match else ""
         if set(prefix) - set(self.prefixes):
@@ -96,7 +97,7 @@ class Commands(Lines):
         return self.canonical([re.sub(r"\\\$|\$\$", "$", text).replace("\\;", ";") for text in texts])
 
     def encode(self, name: str, value: Value) -> list[Setting]:
-        parsed = [self._parsed(item) for item in value]
+        parsed = [self.parsed(item) for item in value]
         if any(set(flags) - {"-"} for flags, _, _ in parsed):
             made = [(path, argv, [_FLAGS[flag] for flag in flags]) for flags, path, argv in parsed]
             return [Setting(f"{name}Ex", "a(sasas)", made)]
@@ -125,7 +126,8 @@ def _commands(text: str) -> list[str]:
     return [part.strip() for part in found if part.strip()]
 
 
-def _line(argv: Sequence[str]) -> str:
+def line(argv: Sequence[str]) -> str:
+    """An argument list as it stands in a unit file."""
     return " ".join(f'"{word}"' if word == ";" else values.quoted(word) for word in argv)
 
 

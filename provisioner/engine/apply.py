@@ -96,10 +96,10 @@ def _refuse_what_host_cannot(desired: Desired, target: Target) -> list[tuple[Dec
     facts = {**target.facts(), "answers": _answers(desired, target)}
     problems = Problems()
     doubts: list[tuple[Declared, Issue]] = []
-    of_host = (
-        (declared, issue) for declared in desired.resources.values() for issue in declared.resource.check_host(facts)
-    )
-    for declared, issue in (*of_host, *audited(desired, facts)):
+    found = [(desired.resources[address], issue) for address, issue in desired.concerns]
+    for declared in desired.resources.values():
+        found += [(declared, issue) for issue in declared.resource.check_host(facts)]
+    for declared, issue in (*found, *audited(desired, facts)):
         if issue.severity == "error":
             problems.found.append(place(issue, declared))
         else:

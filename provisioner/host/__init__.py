@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from provisioner.host.files import Files
     from provisioner.host.netlink import Network
     from provisioner.host.nft import Nft
+    from provisioner.host.pinned import Pinned
     from provisioner.host.systemd import Systemd
 
 __all__ = ["Host"]
@@ -42,6 +43,13 @@ class Host:
         from provisioner.host.nft import Nft
 
         return Nft(self.network)
+
+    @cached_property
+    def pinned(self) -> Pinned:
+        """Namespaces beyond the network that last without a process."""
+        from provisioner.host.pinned import Pinned
+
+        return Pinned()
 
     @cached_property
     def files(self) -> Files:

@@ -132,8 +132,10 @@ def _share_folder() -> None:
         _mount("", str(FOLDER), _MS_SHARED | _MS_REC)
 
 
-def make(name: str) -> None:
+def make(name: str, owner: str | None = None) -> None:
     """Move the calling thread into a new namespace, and give it a name.
+
+    ``owner`` is the pinned user namespace that it shall belong to; without, it is the thread's own.
 
     Raises OSError: EEXIST where there is a namespace of that name. A file that is none is taken: it is what
     is left of one that was not removed to the end.
@@ -147,12 +149,28 @@ def make(name: str) -> None:
             raise
         fresh = False
     try:
-        _checked(_libc.unshare(_CLONE_NEWNET))
-        _mount("/proc/thread-self/ns/net", path, _MS_BIND)
+        if owner is None:
+            _checked(_libc.unshare(_CLONE_NEWNET))
+            _mount("/proc/thread-self/ns/net", path, _MS_BIND)
+        else:
+            _make_owned(owner, path)
     except OSError:
         if fresh:
             os.unlink(path)  # noqa: PTH108 - as hot as the rest
         raise
+
+
+def _make_owned(owner: str, path: str) -> None:
+    """Bind a new namespace that a user namespace owns to a file, and move the calling thread into it."""
+    from provisioner.host import pinned
+
+    with pinned.held_for_netns(owner) as pid:
+        _mount(f"/proc/{pid}/ns/net", path, _MS_BIND)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        enter(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def holds_namespace(name: str) -> bool:

@@ -217,8 +217,17 @@ class Network:
 
         namespaces.in_thread(open_all)
 
-    def create_namespaces(self, wanted: Sequence[str], loopback: Sequence[bool]) -> list[HostError | None]:
-        """Make named namespaces, all on one thread, each with its loopback up or left down."""
+    def owner(self, netns: str) -> str | None:
+        """The pinned user namespace that a namespace belongs to, by name; None where that is the host's."""
+        from provisioner.host.pinned import Pinned
+
+        return Pinned().owner(namespaces.FOLDER / netns)
+
+    def create_namespaces(
+        self, wanted: Sequence[str], loopback: Sequence[bool], owners: Sequence[str | None]
+    ) -> list[HostError | None]:
+        """Make named namespaces, all on one thread, each with its loopback up or left down, and with the pinned
+        user namespace that owns it, if any."""
         outcome: list[HostError | None] = [None] * len(wanted)
 
         def make_all() -> None:
@@ -226,7 +235,7 @@ class Network:
                 for index, name in enumerate(wanted):
                     self._make_room(1)
                     try:
-                        namespaces.make(name)
+                        namespaces.make(name, owners[index])
                         self._open[name] = held = _hold(name)
                     except OSError as error:
                         outcome[index] = HostError.from_os(f"cannot make the namespace {name}", error)

@@ -375,20 +375,30 @@ class Systemd:
         """The last lines that a unit logged since it was started. Empty where there is no journal.
 
         Among them is what systemd's own child said before it became the unit's program (``Failed to locate
-        executable``). It may be gone before the journal can see whose it was: the field UNIT, which only root
-        can be trusted with, tells.
+        executable``). A process that ends at once may be gone before the journal can see whose it was, and in
+        which run: systemd's child says its unit in the field UNIT, which only root can be trusted with, and what
+        says no run is of this one where it is no older.
         """
-        run = bytes(self.properties(unit, ["InvocationID"]).get("InvocationID", ())).hex()
-        own, of_systemd = [f"_SYSTEMD_UNIT={unit}"], [f"UNIT={unit}", "_UID=0"]
-        if run.strip("0"):
-            own.append(f"_SYSTEMD_INVOCATION_ID={run}")
-            of_systemd.append(f"INVOCATION_ID={run}")
+        known = self.properties(unit, ["InvocationID", "InactiveExitTimestamp"])
+        run = bytes(known.get("InvocationID", ())).hex().strip("0") and bytes(known["InvocationID"]).hex()
+        since = int(known.get("InactiveExitTimestamp", 0)) // 10**6
+        when = [f"--since=@{since - 1}"] if since else []  # the process is older than the state that it leads to
         _journal("--sync")  # what was written a moment ago may still be on its way
         # PID 1 itself only repeats what the unit's state says: more is read than is told, and its lines left out.
-        read = _journal("--boot", "--output=json", f"--lines={lines + 30}", *own, "+", *of_systemd)
+        match = [f"_SYSTEMD_UNIT={unit}", "+", f"UNIT={unit}", "_UID=0"]
+        read = _journal("--boot", "--output=json", f"--lines={lines + 30}", *when, *match)
         entries = [json.loads(line) for line in read.splitlines()]
-        said = [_message(entry) for entry in entries if entry.get("_PID") != "1"]
+        said = [
+            _message(entry)
+            for entry in entries
+            if entry.get("_PID") != "1" and (not run or _run_of(entry) in ("", run))
+        ]
         return [line for text in said for line in text.splitlines() if line.strip()][-lines:]
+
+
+def _run_of(entry: Mapping[str, Any]) -> str:
+    """The run of a unit that a journal entry is of; empty where it does not say."""
+    return str(entry.get("_SYSTEMD_INVOCATION_ID") or entry.get("INVOCATION_ID") or "")
 
 
 def _journal(*arguments: str) -> str:

@@ -71,6 +71,22 @@ class Units:
         found = self.systemd.units().get(name)
         return None if found is None or found.load == "not-found" else found
 
+    @staticmethod
+    def numbers(main: int) -> str:
+        """A workload's PID; where it has a pid namespace of its own, with the one that it has inside.
+
+        A launcher that had to fork is the main process, and the workload its first child.
+        """
+        try:
+            children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+            own, inner = (Path(f"/proc/{main}/ns/{file}").readlink() for file in ("pid", "pid_for_children"))
+            pid = int(children[0]) if own != inner and children else main
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:  # it has just ended
+            return str(main)
+        seen = next((line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:")), [])
+        return f"{pid}, {seen[-1]} inside" if len(seen) > 1 else str(pid)
+
     def is_transient(self, name: str) -> bool:
         """Whether the unit was made at run time, and so can be made anew."""
         return self.systemd.unit_files().get(name, "").startswith(f"{_TRANSIENT}/")

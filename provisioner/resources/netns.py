@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from provisioner.model import Action, Check, Driver, Resource, StepResult, spec
+from pydantic import field_validator
+
+from provisioner.model import Action, Address, Check, Driver, Effect, Resource, StepResult, spec
 from provisioner.network import NetnsName
+from provisioner.network.values import netns_name
 from provisioner.resources import register
 
 if TYPE_CHECKING:
@@ -24,8 +27,28 @@ class Netns(Resource):
     name: NetnsName = spec(..., doc="the name, a file in /run/netns", examples=["blue"])
     loopback: bool = spec(True, doc="whether its own interface `lo` is up")
 
+    owner: str | None = spec(
+        None,
+        effect=Effect.REPLACE,
+        doc="the pinned user namespace (`namespace` of type user) that owns it: its root configures it, and may listen "
+        "on ports below 1024 in it",
+        examples=["web"],
+    )
+
+    @field_validator("owner")
+    @classmethod
+    def _owned(cls, value: str | None) -> str | None:
+        return value if value is None else netns_name(value)
+
+    def requires(self) -> Iterable[Address]:
+        return self.lives_in()
+
+    def lives_in(self) -> Iterable[Address]:
+        return [Address("namespace", f"user/{self.owner}")] if self.owner else []
+
     def summary(self) -> list[tuple[str, str]]:
-        return [] if self.loopback else [("loopback", "no")]
+        shown = [("owner", self.owner)] if self.owner else []
+        return shown if self.loopback else [*shown, ("loopback", "no")]
 
     def checks(self) -> Iterable[Check]:
         yield Check(f"{self.address} exists", f"assert {self.name!r} in netns_list(host)")
@@ -33,6 +56,11 @@ class Netns(Resource):
         yield Check(
             f"{self.address} has its loopback {state}", f"assert link_state(host, {self.name!r}, 'lo') == {state!r}"
         )
+        if self.owner:
+            yield Check(
+                f"{self.address} is owned by the user namespace {self.owner}",
+                f"assert owned_by(host, {self.name!r}, {self.owner!r})",
+            )
 
 
 class NetnsDriver(Driver[Netns]):
@@ -44,7 +72,9 @@ class NetnsDriver(Driver[Netns]):
         for address in wanted:
             if host.network.exists(address.name):
                 loopback = host.network.links(address.name)["lo"].up
-                yield Netns.model_construct(name=address.name, loopback=loopback)
+                owned = any(isinstance(one, Netns) and one.owner for one in wanted[address])
+                owner = host.network.owner(address.name) if owned else None
+                yield Netns.model_construct(name=address.name, loopback=loopback, owner=owner)
 
     def carry_out(self, host: Host, steps: Sequence[Step]) -> Iterator[StepResult]:
         if not steps:
@@ -53,7 +83,9 @@ class NetnsDriver(Driver[Netns]):
         if steps[0].action is Action.DELETE:
             outcome = host.network.delete_namespaces(names)
         elif steps[0].action is Action.CREATE:
-            outcome = host.network.create_namespaces(names, [_loopback(step) for step in steps])
+            outcome = host.network.create_namespaces(
+                names, [_loopback(step) for step in steps], [getattr(step.after, "owner", None) for step in steps]
+            )
         else:
             outcome = [host.network.set_loopback(step.address.name, _loopback(step)) for step in steps]
         for step, error in zip(steps, outcome, strict=True):

@@ -10,7 +10,8 @@ from pydantic import ConfigDict, field_validator, model_validator
 
 from provisioner.directives import Value
 from provisioner.directives.kernel import limit_checks
-from provisioner.directives.spec import Directives, Part, check_directives, compared
+from provisioner.directives.spec import Part, check_directives, compared
+from provisioner.isolation.isolated import Isolated
 from provisioner.model import (
     Action,
     Address,
@@ -26,6 +27,7 @@ from provisioner.model import (
     StepResult,
     bad,
     jsonable,
+    shown_text,
     spec,
 )
 from provisioner.network import NetnsName
@@ -87,7 +89,7 @@ class Timer(Part):
     unit_type: ClassVar[str] = "timer"
 
 
-class Unit(Directives):
+class Unit(Isolated):
     """A transient systemd unit, most often a service, that runs in a network namespace and a slice.
 
     Takes every directive of the unit's type by systemd's own name and syntax: ``ExecStart``, ``User``,
@@ -218,7 +220,8 @@ class Unit(Directives):
 
     def lives_in(self) -> Iterable[Address]:
         """Its namespace and its slice take a unit along when they go."""
-        found = [Address("netns", self.netns)] if self.netns else []
+        found = [Address("netns", self.network)] if self.network else []
+        found += self.isolation_needs()
         slice_name = self.directives.get("Slice")
         if slice_name and slice_name not in _OWN_SLICES:
             found.append(Address("slice", str(slice_name)))
@@ -276,7 +279,10 @@ class Unit(Directives):
 
     def summary(self) -> list[tuple[str, str]]:
         shown = [("netns", self.netns)] if self.netns else []
-        return shown + [(name, text) for name, text in super().summary() if name != "state"]
+        told = {"state", *self.carried_out_by_directives, *self.directives}
+        own = [(name, text) for name, text in super().summary() if name not in told]
+        directives = [(name, shown_text(value)) for name, value in self.directives_told()]
+        return shown + self.isolation_summary() + own + directives
 
     def changes_from(self, current: Resource, last: Resource | None) -> list[Change]:
         assert isinstance(current, Unit)
@@ -286,7 +292,7 @@ class Unit(Directives):
             changes.append(Change("state", current.state, self.state, Effect.RESTART))
         if self.netns != current.netns and (self.netns is not None or (before is not None and before.netns)):
             changes.append(Change("netns", current.netns, self.netns, Effect.RESTART))
-        changes += self.directive_changes(current, before)
+        changes += self.hidden_changes(current, self.directive_changes(current, before))
         for field in ("socket", "timer"):
             changes += _part_changes(field, getattr(self, field), getattr(current, field), getattr(before, field, None))
         return changes
@@ -309,6 +315,11 @@ class Unit(Directives):
             yield Check(
                 f"{self.address} will run in netns {self.netns}",
                 f"assert unit_property(host, {unit!r}, 'NetworkNamespacePath') == {path!r}",
+            )
+        for isolated in self.isolate or () if running else ():
+            yield Check(
+                f"{self.address} has its own {isolated} namespace",
+                f"assert own_namespace(host, {unit!r}, {isolated!r})",
             )
         for name, value in self.directives.items():
             if name in _SHOWN or name == "Slice":
@@ -370,7 +381,7 @@ class UnitDriver(Driver[Unit]):
                 found[one.address] = "not loaded"
                 continue
             pid = int(host.systemd.properties(one.name, ["MainPID"]).get("MainPID", 0))
-            found[one.address] = f"{state.active} ({state.sub})" + (f", PID {pid}" if pid else "")
+            found[one.address] = f"{state.active} ({state.sub})" + (f", PID {units.numbers(pid)}" if pid else "")
         return found
 
 
@@ -495,7 +506,8 @@ def _update(units: Units, steps: Sequence[Step]) -> dict[str, Failed]:
         name = step.address.name
         if name in results:
             continue
-        if units.is_transient(name):
+        # One that is gone has stopped along with another one that this apply has changed.
+        if units.is_transient(name) or not units.exists(name):
             anew[name] = step
         else:
             results[name] = units.restart_from_disk(step)

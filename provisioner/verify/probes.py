@@ -22,16 +22,21 @@ __all__ = [
     "addresses",
     "cgroup_device",
     "cgroup_file",
+    "clock_offset",
     "fact",
     "file_type",
     "forget",
     "has_controller",
+    "inside",
     "interface",
     "ip_json",
     "link",
     "link_state",
     "netns_list",
     "nft_list",
+    "own_namespace",
+    "owned_by",
+    "pinned",
     "read_ahead",
     "route_words",
     "routes",
@@ -252,6 +257,63 @@ def has_controller(host: Any, controller: str) -> bool:
     __tracebackhide__ = True
     answer = _ask(host, "cat /sys/fs/cgroup/cgroup.controllers /sys/fs/cgroup/unified/cgroup.controllers 2>/dev/null")
     return controller in answer.text.split()
+
+
+# -- pinned namespaces ----------------------------------------------------------------------------
+
+
+def pinned(host: Any, type: str, name: str) -> bool:
+    """Whether a file of this name is bound to a namespace of this type (``user``, ``uts``, ``ipc``, ``time``)."""
+    path = f"/run/nsprov/ns/{type}/{name}"
+    return _ask(host, shlex.join(["stat", "-f", "-c", "%T", path])).text.strip() == "nsfs"
+
+
+def inside(host: Any, type: str, name: str, command: str) -> str:
+    """What a shell command prints in a pinned namespace, its white space folded."""
+    __tracebackhide__ = True
+    answer = _ask(host, shlex.join(["nsenter", f"--{type}=/run/nsprov/ns/{type}/{name}", "sh", "-c", command]))
+    if answer.status:
+        raise AssertionError(f"{command} in the {type} namespace {name}: {answer.words}")
+    return "\n".join(" ".join(line.split()) for line in answer.text.splitlines())
+
+
+#: The namespaces of a unit's workload and of the host, a line each. Where a launcher had to fork, the unit's main
+#: process waits outside, and the workload is the first process in the pid namespace of its children.
+_NAMESPACES = """\
+main=$(systemctl show -P MainPID -- {unit}) group=$(systemctl show -P ControlGroup -- {unit})
+test "${{main:-0}}" != 0 || {{ echo "{unit} has no main process" >&2; exit 1; }}
+tree=/sys/fs/cgroup; test -e $tree/cgroup.controllers || tree=$tree/unified
+inner=$(readlink /proc/$main/ns/pid_for_children) pid=$main
+for one in $(cat "$tree$group/cgroup.procs"); do
+    if [ "$(readlink /proc/$one/ns/pid)" = "$inner" ]; then pid=$one; break; fi
+done
+for kind in mnt pid net ipc uts user cgroup time; do
+    echo "$kind $(readlink /proc/$pid/ns/$kind) $(readlink /proc/1/ns/$kind)"
+done"""
+
+
+def own_namespace(host: Any, unit: str, kind: str) -> bool:
+    """Whether a unit's workload is in another namespace of this kind (``pid``, ``mount``, …) than the host."""
+    __tracebackhide__ = True
+    answer = _ask(host, _NAMESPACES.format(unit=shlex.quote(unit)))
+    if answer.status:
+        raise AssertionError(f"the namespaces of {unit}: {answer.words}")
+    found = {line.split()[0]: line.split()[1:] for line in answer.text.splitlines()}
+    workload, host_own = found["mnt" if kind == "mount" else kind]
+    return bool(workload != host_own)
+
+
+def clock_offset(host: Any, name: str, clock: str) -> int:
+    """How many seconds a clock (``monotonic``, ``boottime``) is ahead in a pinned time namespace."""
+    __tracebackhide__ = True
+    told = inside(host, "time", name, "cat /proc/self/timens_offsets")
+    return next((int(line.split()[1]) for line in told.splitlines() if line.split()[0] == clock), 0)
+
+
+def owned_by(host: Any, netns: str, owner: str) -> bool:
+    """Whether the root of a pinned user namespace has the rights over a network namespace: it may enter it."""
+    inner = shlex.join(["nsenter", f"--net=/run/netns/{netns}", "true"])
+    return not _ask(host, f"nsenter --user=/run/nsprov/ns/user/{owner} -S 0 -G 0 {inner}").status
 
 
 # -- asking many things at once -------------------------------------------------------------------

@@ -174,7 +174,7 @@ answer = [len(observed(one)), [r.error for r in kind_of('nftables').driver.carry
 def test_hundreds_of_namespaces_held_open_do_not_bring_libnftables_down(box: Any) -> None:
     code = f"""
 names = [f"n{{i}}" for i in range(600)]
-host.network.create_namespaces(names, [False] * len(names))
+host.network.create_namespaces(names, [False] * len(names), [None] * len(names))
 specs = [made('nftables', table='inet filter', netns=name, ruleset={RULESET!r}) for name in names]
 steps = [Step(Action.CREATE, one.address, None, one) for one in specs]
 driver = kind_of('nftables').driver

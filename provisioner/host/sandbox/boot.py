@@ -8,7 +8,8 @@ import uuid
 from pathlib import Path
 from typing import NoReturn
 
-from provisioner.host.sandbox import kernel, tree, underlay
+from provisioner.host import kernel
+from provisioner.host.sandbox import tree, underlay
 
 __all__ = ["MANAGER", "NOTIFY", "TARGET", "boot"]
 

@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 from typing import NoReturn
 
-from provisioner.host.sandbox import kernel
+from provisioner.host import kernel
 
 __all__ = ["ENVIRONMENT", "enter", "make_leaf"]
 

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from provisioner.errors import HostError, NsprovError, UsageError
-from provisioner.host.sandbox import boot, enter, kernel, state, tree, underlay
+from provisioner.host import kernel
+from provisioner.host.sandbox import boot, enter, state, tree, underlay
 from provisioner.host.sandbox.state import Record
 
 __all__ = ["CONTROLLERS", "SHIFT", "Wish", "become_guardian"]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provisioner.errors import HostError
-from provisioner.host.sandbox import kernel
-from provisioner.host.sandbox.kernel import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REC, MS_REMOUNT
+from provisioner.host import kernel
+from provisioner.host.kernel import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REC, MS_REMOUNT
 from provisioner.host.sandbox.state import unescape
 
 __all__ = ["ROOT", "Layer", "find_layers", "furnish", "stack"]

@@ -12,7 +12,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from provisioner.errors import HostError, UsageError
-from provisioner.host.sandbox import kernel
+from provisioner.host import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,6 +18,7 @@ __all__ = [
     "CLONE_NEWNET",
     "CLONE_NEWNS",
     "CLONE_NEWPID",
+    "CLONE_NEWTIME",
     "CLONE_NEWUSER",
     "CLONE_NEWUTS",
     "MNT_DETACH",
@@ -25,6 +26,7 @@ __all__ = [
     "MS_NODEV",
     "MS_NOEXEC",
     "MS_NOSUID",
+    "MS_PRIVATE",
     "MS_RDONLY",
     "MS_REC",
     "MS_REMOUNT",
@@ -37,6 +39,7 @@ __all__ = [
     "mount",
     "move_mount",
     "pivot_root",
+    "set_domain_name",
     "set_process_name",
     "setns",
     "shift_ids",
@@ -44,6 +47,7 @@ __all__ = [
     "unshare",
 ]
 
+CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
@@ -59,6 +63,7 @@ MS_NOEXEC = 8
 MS_REMOUNT = 32
 MS_BIND = 4096
 MS_REC = 16384
+MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
 MNT_DETACH = 2
@@ -170,6 +175,12 @@ def die_with_parent() -> None:
     import signal
 
     _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+
+
+def set_domain_name(name: str) -> None:
+    """The NIS domain name of the calling thread's uts namespace."""
+    encoded = name.encode()
+    _check(_libc.setdomainname(encoded, ctypes.c_size_t(len(encoded))), name)
 
 
 def set_process_name(name: str) -> None:

@@ -15,6 +15,7 @@ from pydantic_core import InitErrorDetails
 from provisioner import directives
 from provisioner.directives import BadValue, Value
 from provisioner.directives.signatures import mismatch, settings_of
+from provisioner.directives.syntax import Choice
 from provisioner.model import Address, Change, Desired, Effect, Issue, Resource, bad, jsonable
 
 __all__ = ["Directives", "Part", "compared"]
@@ -187,7 +188,7 @@ def check_directives(
         for setting in settings_of(unit_type, name, value) if there else ():
             wrong = mismatch(setting, there)
             if wrong:
-                hint = (
-                    f"leave it out for this host (`when: host.systemd != {version}`), or report it as a bug of nsprov"
-                )
-                yield Issue(f"{name} cannot be set: {wrong}", prefix + name, hint)
+                chosen = isinstance(directives.directive(unit_type, name).syntax, Choice)
+                what = f"{name} cannot be {value}" if chosen else f"{name} cannot be set"
+                hint = f"another value may be right, or leave it out for this host (`when: host.systemd != {version}`)"
+                yield Issue(f"{what}: {wrong}", prefix + name, hint)

@@ -61,6 +61,14 @@ def test_a_directive_that_this_systemd_has_no_more_is_an_error_at_its_field() ->
     assert issue.message == "CPUShares cannot be set: this host's systemd has no property CPUShares"
 
 
+def test_a_value_that_came_with_a_later_systemd_is_an_error_where_the_directive_itself_is_older() -> None:
+    one = Unit(name="a", ExecStart="/bin/true", PrivateUsers="full")
+    there = {"ExecStart": "a(sasbttttuii)", "PrivateUsers": "b"}
+    (issue,) = one.check_host({"systemd": 252, "answers": {"signatures service": there}})
+    assert issue.message == "PrivateUsers cannot be full: this host's systemd has no property PrivateUsersEx"
+    assert issue.field == "PrivateUsers"
+
+
 def test_a_units_socket_is_held_against_the_types_of_sockets() -> None:
     one = Unit(name="a", ExecStart="/bin/true", socket={"ListenStream": "80", "Backlog": 5})
     assert set(one.questions()) == {"signatures service", "signatures socket"}

@@ -183,7 +183,9 @@ def check_directives(
     for name, value in wanted.items():
         too_new = directives.check(name, int(version)) if version is not None else None
         if too_new:
-            yield Issue(too_new, prefix + name, "leave it out for this host (`when: host.systemd >= N`), or upgrade it")
+            since = directives.directive(unit_type, name).since
+            hint = f"leave it out for this host (`when: host.systemd >= {since}`), or upgrade it"
+            yield Issue(too_new, prefix + name, hint)
             continue
         for setting in settings_of(unit_type, name, value) if there else ():
             wrong = mismatch(setting, there)

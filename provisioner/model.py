@@ -156,6 +156,8 @@ class Issue:
     field: str | None = None
     hint: str | None = None
     severity: Literal["error", "warning"] = "error"
+    #: Other resources that it is about as well: a warning is told when the plan touches any of them.
+    about: tuple[Address, ...] = ()
 
 
 def bad(message: str, hint: str | None = None) -> PydanticCustomError:
@@ -265,8 +267,19 @@ class Resource(BaseModel):
         """What is wrong with this among the others, beyond claims and missing references."""
         return []
 
+    @classmethod
+    def audit_all(cls, desired: Desired, facts: Mapping[str, Any] | None) -> Iterable[tuple[Address, Issue]]:
+        """What is wrong with those of this class among the others, where each by itself would look at all of
+        them anew. Asked twice: of the configuration alone (``facts`` is None), and of a host."""
+        return []
+
+    def questions(self) -> Iterable[str]:
+        """What checks must know of the host beyond its facts, such as ``block-device /dev/vda``. They find the
+        answers by question in ``facts["answers"]``."""
+        return []
+
     def check_host(self, facts: Mapping[str, Any]) -> Iterable[Issue]:
-        """What this host cannot do of it: a directive that its systemd is too old for, a missing controller."""
+        """What this host cannot do of it: a directive that its systemd is too old for."""
         return []
 
     def brings(self) -> Iterable[Resource]:

@@ -171,8 +171,9 @@ def validate(
 
     Where a template asks for host facts, this machine's stand in for them.
     """
+    from provisioner.engine.graph import concerns
     from provisioner.host import Host
-    from provisioner.report.text import counted
+    from provisioner.report.text import counted, warning_lines
 
     session = open_session(inventory, also, limit=limit, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars)
     with Host() as host:
@@ -182,6 +183,8 @@ def validate(
         session.project_of(name)
         resources, expects = len(desired.resources), len(desired.expects)
         typer.echo(f"{name}   {counted(resources, 'resource')}, {counted(expects, 'expectation')}")
+        for doubt in concerns(desired):
+            typer.echo("\n".join(warning_lines(doubt, style())))
     typer.echo("the configuration is valid")
 
 

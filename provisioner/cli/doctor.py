@@ -47,13 +47,15 @@ def _print_json(findings: Sequence[Finding], ready: bool) -> None:
 def _print_text(findings: Sequence[Finding]) -> None:
     width = max(len(one.name) for one in findings)
     colours = {"ok": "green", "missing": "red", "warning": "yellow"}
+    last = ""
     for one in findings:
         typer.echo(f"  {typer.style(f'{one.status:<7}', fg=colours[one.status])}  {one.name:<{width}}  {one.detail}")
         indent = " " * (width + 13)
         if one.needed_for:
             typer.echo(f"{indent}needed for {one.needed_for}")
-        if one.remedy:
+        if one.remedy and one.remedy != last:  # one command mends several in a row
             typer.echo(f"{indent}{typer.style(one.remedy, bold=True)}")
+        last = one.remedy
     missing = sum(one.status == "missing" for one in findings)
     warnings = sum(one.status == "warning" for one in findings)
     also = f"{warnings} warning{'s' if warnings != 1 else ''}" if warnings else ""

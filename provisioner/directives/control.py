@@ -30,6 +30,8 @@ __all__ = [
     "Ports",
     "Quota",
     "Tasks",
+    "numbers_in",
+    "ranges",
 ]
 
 _U32 = 2**32 - 1
@@ -85,6 +87,7 @@ class Tasks(Limit):
     """A number of tasks, a share of the system's, or ``infinity``."""
 
     expects = "a number of tasks, a percentage, or infinity"
+    varies = True
 
     def one(self, text: str) -> str:
         if text == "infinity" or values.percent(text) is not None:
@@ -147,19 +150,20 @@ class Cpus(Scalar):
     def one(self, text: str) -> str:
         if text in self.words:
             return text
-        return _ranges(_numbers(text))
+        return ranges(numbers_in(text))
 
     def encode(self, name: str, value: Value) -> list[Setting]:
         if value in self.words:
             return [self.words[str(value)]]
-        return [Setting(name, "ay", _bitmap(_numbers(str(value))))]
+        return [Setting(name, "ay", _bitmap(numbers_in(str(value))))]
 
     def decode(self, name: str, found: Mapping[str, Any]) -> str:
         octets = bytes(found[name])
-        return _ranges({at * 8 + bit for at, octet in enumerate(octets) for bit in range(8) if octet >> bit & 1})
+        return ranges({at * 8 + bit for at, octet in enumerate(octets) for bit in range(8) if octet >> bit & 1})
 
 
-def _numbers(text: str) -> set[int]:
+def numbers_in(text: str) -> set[int]:
+    """The numbers of ``0-3 5``."""
     found: set[int] = set()
     for part in re.split(r"[,\s]+", text.strip()):
         if not part:
@@ -173,7 +177,8 @@ def _numbers(text: str) -> set[int]:
     return found
 
 
-def _ranges(numbers: set[int]) -> str:
+def ranges(numbers: set[int]) -> str:
+    """``0-3 5``, of numbers."""
     parts: list[list[int]] = []
     for number in sorted(numbers):
         if parts and parts[-1][1] == number - 1:

@@ -14,23 +14,11 @@ from pydantic_core import InitErrorDetails
 
 from provisioner import directives
 from provisioner.directives import BadValue, Value
-from provisioner.model import Change, Effect, Issue, Resource, bad, jsonable
+from provisioner.directives.signatures import mismatch, settings_of
+from provisioner.directives.syntax import Choice
+from provisioner.model import Address, Change, Desired, Effect, Issue, Resource, bad, jsonable
 
 __all__ = ["Directives", "Part", "compared"]
-
-#: What a kernel's controller is needed for.
-_CONTROLLERS = {
-    "cpu": ("CPUWeight", "StartupCPUWeight", "CPUQuota", "CPUQuotaPeriodSec"),
-    "memory": (
-        "MemoryMin", "MemoryLow", "MemoryHigh", "MemoryMax", "MemorySwapMax", "MemoryZSwapMax", "MemoryZSwapWriteback",
-    ),
-    "pids": ("TasksMax",),
-    "cpuset": ("AllowedCPUs", "AllowedMemoryNodes", "StartupAllowedCPUs", "StartupAllowedMemoryNodes"),
-    "io": (
-        "IOWeight", "StartupIOWeight", "IODeviceWeight", "IOReadBandwidthMax", "IOWriteBandwidthMax", "IOReadIOPSMax",
-        "IOWriteIOPSMax", "IODeviceLatencyTargetSec",
-    ),
-}  # fmt: skip
 
 
 def canonical_fields(fields: Mapping[str, Any], own: Mapping[str, Any], unit_type: str) -> dict[str, Any]:
@@ -144,9 +132,23 @@ class Directives(Resource):
         kept = {name: value for name, value in theirs.items() if name not in changed}
         return type(self).observed(**fields, **{**kept, **self.directives})
 
+    @classmethod
+    def audit_all(cls, desired: Desired, facts: Mapping[str, Any] | None) -> Iterable[tuple[Address, Issue]]:
+        """Limits that do not fit together in the tree of slices, or that this host cannot hold."""
+        from provisioner.limits.checks import issues
+
+        return issues(desired, facts, cls)
+
+    def questions(self) -> Iterable[str]:
+        from provisioner.limits.checks import questions
+
+        if self.directives:
+            yield f"signatures {self.unit_type}"
+            yield from questions(self.directives)
+
     def check_host(self, facts: Mapping[str, Any]) -> Iterable[Issue]:
-        """Directives that this host's systemd is too old for, or whose controller its kernel does not offer."""
-        yield from check_directives(self.directives, facts)
+        """Directives that this host's systemd is too old for, or has in another form."""
+        yield from check_directives(self.unit_type, self.directives, facts)
 
 
 def _value(value: Any) -> Value:
@@ -167,23 +169,28 @@ def compared(
             yield name, there, value
     for name in last:
         there = found.get(name)
-        if name not in wanted and there is not None and there != directives.directive(unit_type, name).syntax.unset:
+        syntax = directives.directive(unit_type, name).syntax
+        if name not in wanted and there is not None and (syntax.varies or there != syntax.unset):
             yield name, there, None
 
 
-def check_directives(wanted: Mapping[str, Value], facts: Mapping[str, Any], prefix: str = "") -> Iterable[Issue]:
-    """What a host cannot do of these directives."""
+def check_directives(
+    unit_type: str, wanted: Mapping[str, Value], facts: Mapping[str, Any], prefix: str = ""
+) -> Iterable[Issue]:
+    """What the host's systemd cannot do of these directives of a type of unit."""
     version = facts.get("systemd")
-    controllers = facts.get("controllers")
-    for name in wanted:
+    there = (facts.get("answers") or {}).get(f"signatures {unit_type}") or {}
+    for name, value in wanted.items():
         too_new = directives.check(name, int(version)) if version is not None else None
         if too_new:
-            yield Issue(too_new, prefix + name, "leave it out for this host (`when: host.systemd >= N`), or upgrade it")
-        for controller, names in _CONTROLLERS.items():
-            if name in names and controllers is not None and controller not in controllers:
-                yield Issue(
-                    f"this host has no cgroup v2 controller '{controller}': {name} is recorded, but not enforced",
-                    prefix + name,
-                    "boot it with systemd.unified_cgroup_hierarchy=1",
-                    severity="warning",
-                )
+            since = directives.directive(unit_type, name).since
+            hint = f"leave it out for this host (`when: host.systemd >= {since}`), or upgrade it"
+            yield Issue(too_new, prefix + name, hint)
+            continue
+        for setting in settings_of(unit_type, name, value) if there else ():
+            wrong = mismatch(setting, there)
+            if wrong:
+                chosen = isinstance(directives.directive(unit_type, name).syntax, Choice)
+                what = f"{name} cannot be {value}" if chosen else f"{name} cannot be set"
+                hint = f"another value may be right, or leave it out for this host (`when: host.systemd != {version}`)"
+                yield Issue(f"{what}: {wrong}", prefix + name, hint)

@@ -60,6 +60,8 @@ class Syntax:
     expects = "a value"
     #: The value of a unit that does not set the directive, where systemd has no better name for it.
     unset: Value = ""
+    #: Whether a unit that does not set the directive may have another value, by the host's configuration.
+    varies = False
 
     def canonical(self, texts: Sequence[str]) -> Value:
         """The one form of a value that stands in these assignments. Raises BadValue."""
@@ -172,7 +174,10 @@ class Boolean(Scalar):
     """``yes`` or ``no``."""
 
     expects = "yes or no"
-    unset = "no"
+
+    def __init__(self, unset: str = "no", *, varies: bool = False) -> None:
+        self.unset = unset
+        self.varies = varies
 
     def one(self, text: str) -> str:
         return "yes" if values.boolean(text) else "no"

@@ -72,6 +72,7 @@ __all__ = ["FOR_TYPE", "LIVE", "NOT_FOR", "NOT_TRANSIENT", "READ_BACK", "SHORT_F
 
 _SIGNED = 2**31 - 1
 _BOOLEAN = Boolean()
+_ACCOUNTING = Boolean(varies=True)
 _MODE = Mode()
 _SPAN = Span()
 _TEXT = Text()
@@ -366,12 +367,12 @@ SYNTAX: dict[str, Syntax] = {
     "AllowedCPUs": _CPUS,
     "AllowedMemoryNodes": _CPUS,
     "BPFProgram": BpfPrograms(),
-    "BlockIOAccounting": _BOOLEAN,
+    "BlockIOAccounting": _ACCOUNTING,
     "BlockIODeviceWeight": DeviceWeights(),
     "BlockIOReadBandwidth": DeviceRates(),
     "BlockIOWeight": _BLKIO_WEIGHT,
     "BlockIOWriteBandwidth": DeviceRates(),
-    "CPUAccounting": _BOOLEAN,
+    "CPUAccounting": _ACCOUNTING,
     "CPUQuota": Quota(),
     "CPUQuotaPeriodSec": Span(empty=INFINITY),
     "CPUShares": _SHARES,
@@ -385,7 +386,7 @@ SYNTAX: dict[str, Syntax] = {
     "DeviceAllow": Devices(),
     "DevicePolicy": Choice("auto", "closed", "strict"),
     "DisableControllers": Words("controllers", r"[a-z-]+"),
-    "IOAccounting": _BOOLEAN,
+    "IOAccounting": _ACCOUNTING,
     "IODeviceLatencyTargetSec": DeviceLatencies(),
     "IODeviceWeight": DeviceWeights(),
     "IOReadBandwidthMax": DeviceRates(),
@@ -393,7 +394,7 @@ SYNTAX: dict[str, Syntax] = {
     "IOWeight": _WEIGHT,
     "IOWriteBandwidthMax": DeviceRates(),
     "IOWriteIOPSMax": DeviceRates(),
-    "IPAccounting": _BOOLEAN,
+    "IPAccounting": _ACCOUNTING,
     "IPAddressAllow": Addresses(),
     "IPAddressDeny": Addresses(),
     "IPEgressFilterPath": FilterPaths(),
@@ -403,7 +404,7 @@ SYNTAX: dict[str, Syntax] = {
     "ManagedOOMMemoryPressureLimit": Percentage(),
     "ManagedOOMPreference": Choice("none", "avoid", "omit"),
     "ManagedOOMSwap": Choice("auto", "kill"),
-    "MemoryAccounting": _BOOLEAN,
+    "MemoryAccounting": _ACCOUNTING,
     "MemoryHigh": Limit(),
     "MemoryLimit": Limit(),
     "MemoryLow": Limit("0"),
@@ -413,7 +414,7 @@ SYNTAX: dict[str, Syntax] = {
     "MemoryPressureWatch": Choice("auto", "yes", "no", "skip"),
     "MemorySwapMax": Limit(),
     "MemoryZSwapMax": Limit(),
-    "MemoryZSwapWriteback": _BOOLEAN,
+    "MemoryZSwapWriteback": Boolean("yes"),
     "NFTSet": NftSets(),
     "RestrictNetworkInterfaces": Filter("names of interfaces", r"[^\s/~]+", folds=True),
     "Slice": Text(
@@ -432,7 +433,7 @@ SYNTAX: dict[str, Syntax] = {
     "StartupMemoryMax": Limit(shares=False),
     "StartupMemorySwapMax": Limit(shares=False),
     "StartupMemoryZSwapMax": Limit(shares=False),
-    "TasksAccounting": _BOOLEAN,
+    "TasksAccounting": _ACCOUNTING,
     "TasksMax": Tasks(),
     # -- [Timer] --
     "AccuracySec": _SPAN,
@@ -552,12 +553,28 @@ SHORT_FOR: MappingProxyType[tuple[str, str], tuple[str, ...]] = MappingProxyType
     {("service", "TimeoutSec"): ("TimeoutStartSec", "TimeoutStopSec")}
 )
 
-#: Directives beyond resource control that change on a running unit, and those of it that do not.
-LIVE = {"Description": True, "Slice": False, "Delegate": False, "DelegateSubgroup": False, "CoredumpReceive": False}
+#: Directives beyond resource control that change on a running unit, and those of it that do not: systemd (252, 257)
+#: takes them from nobody once the unit is loaded.
+LIVE = {
+    "Description": True,
+    "BPFProgram": False,
+    "CoredumpReceive": False,
+    "Delegate": False,
+    "DelegateSubgroup": False,
+    "DisableControllers": False,
+    "IPEgressFilterPath": False,
+    "IPIngressFilterPath": False,
+    "MemoryPressureThresholdSec": False,
+    "MemoryPressureWatch": False,
+    "Slice": False,
+}
 
 #: Directives that systemd (252, 257) does not write into a transient unit's file as they are, so that they are read
 #: from the properties. It forgets them itself at a daemon-reload; what runs is not changed by that.
-READ_BACK = frozenset({"ExtensionImages", "MountImages", "NUMAPolicy", "RootImageOptions", "SetCredentialEncrypted"})
+READ_BACK = frozenset({
+    "ExtensionImages", "MemoryPressureThresholdSec", "MountImages", "NUMAPolicy", "RootImageOptions",
+    "SetCredentialEncrypted",
+})  # fmt: skip
 
 #: Directives of a group that a type of unit takes all the same not.
 NOT_FOR: MappingProxyType[str, frozenset[str]] = MappingProxyType(

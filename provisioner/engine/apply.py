@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from provisioner.engine import manifest as manifests
-from provisioner.engine.graph import missing_references, place
+from provisioner.engine.graph import audited, missing_references, place, told_once
 from provisioner.engine.plan import batches, make_plan, scope_of
 from provisioner.errors import ConfigError, HostError, NsprovError, Problem, Problems
 from provisioner.model import Action, Declared, Desired, Manifest, Owned, Plan, Scope, Snapshot, StepResult
 
 if TYPE_CHECKING:
     from provisioner.fleet.target import Target
-    from provisioner.model import Address, Resource, Step
+    from provisioner.model import Address, Issue, Resource, Step
 
 __all__ = ["ApplyResult", "Failure", "Observation", "Watcher", "apply_plan", "observe_and_plan"]
 
@@ -77,7 +77,7 @@ def observe_and_plan(
     Raises ConfigError for what this host cannot do, or lacks; NotOwnedError for what is not ours.
     """
     manifest = manifests.load(project, target.read_manifests())
-    concerns = _refuse_what_host_cannot(desired, target)
+    doubts = _refuse_what_host_cannot(desired, target)
     try:
         snapshot = target.observe(scope_of(desired, manifest))
     except ConfigError as error:
@@ -88,38 +88,39 @@ def observe_and_plan(
         plan = make_plan(desired, snapshot, manifest, adopt=adopt)
     else:
         plan = make_plan(desired, snapshot, manifest, adopt=adopt, reason_for_delete=reason_for_delete)
-    return Observation(desired, manifest, snapshot, replace(plan, warnings=_warnings(plan, concerns)))
+    return Observation(desired, manifest, snapshot, replace(plan, warnings=_warnings(plan, doubts)))
 
 
-def _refuse_what_host_cannot(desired: Desired, target: Target) -> list[tuple[Address, str]]:
-    """Raise for what this host cannot do. Returns what it can do only in part, as warnings by address."""
-    facts = target.facts()
+def _refuse_what_host_cannot(desired: Desired, target: Target) -> list[tuple[Declared, Issue]]:
+    """Raise for what this host cannot do. Returns what it can do only in part, or what is doubtful."""
+    facts = {**target.facts(), "answers": _answers(desired, target)}
     problems = Problems()
-    warnings: list[tuple[Address, str]] = []
-    found = list(desired.concerns)
-    for address, declared in desired.resources.items():
-        found += [
-            (address, issue) for issue in (*declared.resource.check_host(facts), *declared.resource.audit(desired))
-        ]
-    for address, issue in found:
+    doubts: list[tuple[Declared, Issue]] = []
+    found = [(desired.resources[address], issue) for address, issue in desired.concerns]
+    for declared in desired.resources.values():
+        found += [(declared, issue) for issue in declared.resource.check_host(facts)]
+    for declared, issue in (*found, *audited(desired, facts)):
         if issue.severity == "error":
-            problems.found.append(place(issue, desired.resources[address]))
+            problems.found.append(place(issue, declared))
         else:
-            warnings.append((address, issue.message + (f"; {issue.hint}" if issue.hint else "")))
+            doubts.append((declared, issue))
     problems.raise_if_any()
-    return warnings
+    return doubts
 
 
-def _warnings(plan: Plan, concerns: Iterable[tuple[Address, str]]) -> tuple[str, ...]:
+def _answers(desired: Desired, target: Target) -> Mapping[str, Any]:
+    """What the host says to all that the resources ask of it."""
+    questions = {one for declared in desired.resources.values() for one in declared.resource.questions()}
+    return target.ask(sorted(questions)) if questions else {}
+
+
+def _warnings(plan: Plan, doubts: Iterable[tuple[Declared, Issue]]) -> tuple[str, ...]:
     """The warnings about what the plan touches; the same about several resources is said once."""
     touched = {step.address for step in plan.steps}
-    about: dict[str, list[Address]] = {}
-    for address, message in concerns:
-        if address in touched:
-            about.setdefault(message, []).append(address)
     return tuple(
-        f"{addresses[0]}{f' and {len(addresses) - 1} more' if len(addresses) > 1 else ''}: {message}"
-        for message, addresses in about.items()
+        told_once(
+            (declared, issue) for declared, issue in doubts if touched & {declared.resource.address, *issue.about}
+        )
     )
 
 

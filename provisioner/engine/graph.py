@@ -6,17 +6,19 @@ than one resource: claims, references, audits.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from provisioner.errors import Problem, Problems, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from typing import Any
 
     from provisioner.errors import Source
     from provisioner.model import Address, Claim, Declared, Desired, Issue, Resource
 
-__all__ = ["check_desired", "dependents", "levels", "missing_references", "place"]
+__all__ = ["audited", "check_desired", "concerns", "dependents", "levels", "missing_references", "place", "told_once"]
 
 
 def levels(resources: Mapping[Address, Resource]) -> dict[Address, int]:
@@ -79,11 +81,43 @@ def check_desired(desired: Desired) -> Problems:
     problems = Problems()
     _check_claims(desired, problems)
     _check_cycles(desired, problems)
+    problems.extend(place(issue, declared) for declared, issue in audited(desired) if issue.severity == "error")
+    return problems
+
+
+def concerns(desired: Desired) -> list[str]:
+    """What the resources of one host find doubtful among them, and what does not stop a run."""
+    return told_once((declared, issue) for declared, issue in audited(desired) if issue.severity == "warning")
+
+
+def told_once(doubts: Iterable[tuple[Declared, Issue]]) -> list[str]:
+    """Each doubt in words, where it was written; the same about several resources is told once.
+
+    ``tasks/main.yml:3:5: slice/a.slice and 2 more: …``, and what would be right on a line of its own.
+    """
+    alike: dict[tuple[str, str | None], list[tuple[Declared, Issue]]] = {}
+    for declared, issue in doubts:
+        alike.setdefault((issue.message, issue.hint), []).append((declared, issue))
+    return [str(_of_several(several)) for several in alike.values()]
+
+
+def _of_several(several: Sequence[tuple[Declared, Issue]]) -> Problem:
+    declared, issue = several[0]
+    problem = place(issue, declared)
+    if len(several) == 1:
+        return problem
+    address = str(declared.resource.address)
+    return replace(problem, message=f"{address} and {len(several) - 1} more{problem.message.removeprefix(address)}")
+
+
+def audited(desired: Desired, facts: Mapping[str, Any] | None = None) -> Iterator[tuple[Declared, Issue]]:
+    """Each issue that a resource finds with itself among the others, on a host of these facts."""
     for declared in desired.resources.values():
         for issue in declared.resource.audit(desired):
-            if issue.severity == "error":
-                problems.found.append(place(issue, declared))
-    return problems
+            yield declared, issue
+    for each in dict.fromkeys(type(declared.resource) for declared in desired.resources.values()):
+        for address, issue in each.audit_all(desired, facts):
+            yield desired.resources[address], issue
 
 
 def missing_references(desired: Desired, existing: Collection[Address], leaving: Collection[Address] = ()) -> Problems:

@@ -73,6 +73,9 @@ class _Agent:
     def do_facts(self, _: Any) -> Any:
         return self.target.facts()
 
+    def do_ask(self, value: Any) -> Any:
+        return self.target.ask(value)
+
     def do_observe(self, value: Any) -> Any:
         return protocol.encode_snapshot(self.target.observe(protocol.decode_scope(value)))
 
@@ -127,6 +130,10 @@ class AgentTarget(Target):
         if self._facts is None:
             self._facts = self._ask("facts")
         return self._facts or {}
+
+    def ask(self, questions: Sequence[str]) -> Mapping[str, Any]:
+        answers: dict[str, Any] = self._ask("ask", list(questions))
+        return answers
 
     def observe(self, scope: Scope) -> Snapshot:
         return protocol.decode_snapshot(self._ask("observe", protocol.encode_scope(scope)))

@@ -42,6 +42,10 @@ class Target(ABC):
         """What the host is, for templates (``host.*``) and for checks. Read once."""
 
     @abstractmethod
+    def ask(self, questions: Sequence[str]) -> Mapping[str, Any]:
+        """What a check must know of the host beyond its facts: an answer in JSON values for each question."""
+
+    @abstractmethod
     def observe(self, scope: Scope) -> Snapshot:
         """What is there now, of what the scope asks for. Changes nothing."""
 
@@ -83,6 +87,11 @@ class LocalTarget(Target):
     def facts(self) -> Mapping[str, Any]:
         facts: Mapping[str, Any] = self.host.facts.as_variables()
         return facts
+
+    def ask(self, questions: Sequence[str]) -> Mapping[str, Any]:
+        from provisioner.host.questions import answer
+
+        return {one: answer(self.host, one) for one in questions}
 
     def observe(self, scope: Scope) -> Snapshot:
         self.host.forget()

@@ -21,17 +21,18 @@ from typing import TYPE_CHECKING, Literal
 from provisioner.errors import HostError
 from provisioner.host import messages
 from provisioner.host.facts import installed_systemd
+from provisioner.limits.controllers import CONTROLLERS, UNIFY, lack_of, mend, why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from provisioner.host import Host
+    from provisioner.limits.controllers import Lack
 
 __all__ = ["Finding", "diagnose", "is_ready"]
 
 #: NetworkNamespacePath= is what a unit in a namespace stands on.
 _OLDEST_SYSTEMD, _TESTED_SYSTEMD = 242, 252
-_CONTROLLERS = ("cpu", "io", "memory", "pids", "cpuset")
 _NEWNS, _NEWNET, _NEWUSER, _NEWTIME = 0x20000, 0x40000000, 0x10000000, 0x80
 _NFTABLES = "inet nsprov"
 
@@ -127,26 +128,30 @@ def _private_socket() -> Finding:
 
 def _cgroups(host: Host) -> Iterator[Finding]:
     cgroup = host.facts.cgroup
-    remedy = "add systemd.unified_cgroup_hierarchy=1 to GRUB_CMDLINE_LINUX in /etc/default/grub; update-grub; reboot"
     if cgroup.version == "unified":
         yield Finding("cgroup v2", "ok", f"unified, at {cgroup.mount}")
     elif cgroup.version == "hybrid":
-        detail = f"beside cgroup v1, at {cgroup.mount}: limits are recorded, but only v2's controllers enforce them"
-        yield Finding("cgroup v2", "warning", detail, "limits", remedy)
+        detail = f"beside cgroup v1, at {cgroup.mount}: only the controllers that v1 does not hold are there"
+        yield Finding("cgroup v2", "warning", detail, "limits", UNIFY)
     else:
-        yield Finding("cgroup v2", "missing", "not mounted", "slices and units", remedy)
-    lacking = [name for name in _CONTROLLERS if name not in host.facts.controllers]
-    if not lacking:
-        yield Finding("controllers", "ok", ", ".join(host.facts.controllers))
-        return
-    if cgroup.version == "hybrid":
-        advice = "as for cgroup v2: version 1 holds them"
-    elif lacking == ["memory"]:
-        advice = "add cgroup_enable=memory to the kernel's command line; reboot"
-    else:
-        advice = "boot a kernel that has them; no cgroup_disable= on its command line"
-    there = f" (there are: {', '.join(host.facts.controllers)})" if host.facts.controllers else ""
-    yield Finding("controllers", "warning", f"without {', '.join(lacking)}{there}", "the limits of these", advice)
+        yield Finding("cgroup v2", "missing", "not mounted", "slices and units", UNIFY)
+    facts = {"controllers": host.facts.controllers, "lacking": host.facts.lacking}
+    for controller, names in CONTROLLERS.items():
+        yield _controller(controller, names, lack_of(controller, facts))
+
+
+def _controller(controller: str, names: Iterable[str], lack: Lack | None) -> Finding:
+    title, limits = f"controller {controller}", ", ".join(name for name in names if _is_shown(name))
+    if lack is None:
+        return Finding(title, "ok", f"for {limits}")
+    return Finding(title, "warning", f"not there: {why(controller, lack)}", limits, mend(controller, lack))
+
+
+def _is_shown(name: str) -> bool:
+    """Whether a directive is a limit of its own: not one for the time of the boot, a default, or of cgroup v1."""
+    if name.startswith(("Startup", "Default", "BlockIO", "ManagedOOM")) or name.endswith("Accounting"):
+        return False
+    return name not in ("CPUShares", "MemoryLimit")
 
 
 # -- programs and libraries -----------------------------------------------------------------------

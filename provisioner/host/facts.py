@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from provisioner.errors import HostError
+from provisioner.host.controllers import lacking
 
 if TYPE_CHECKING:
     from provisioner.host import Host
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Cgroup", "Distribution", "Facts", "installed_systemd", "read_facts"]
 
 _BOOTED = Path("/run/systemd/system")  # what sd_booted() looks at
+_MANAGER = Path("/run/host/container-manager")  # where a container says who runs it
 _LIBRARY = re.compile(r"libsystemd-shared-(\d+)")
 
 
@@ -53,6 +55,10 @@ class Facts:
     cgroup: Cgroup
     #: The controllers of cgroup v2, which alone limit slices and units here.
     controllers: tuple[str, ...]
+    #: Why it has not the others: ``v1``, ``disabled``, ``absent`` or ``withheld``.
+    lacking: dict[str, str]
+    #: Whether it is a sandbox of nsprov's: what is tried out there need not hold.
+    sandbox: bool
     interfaces: dict[str, dict[str, Any]]
     cpus: int
     memory_mib: int
@@ -70,6 +76,7 @@ def read_facts(host: Host) -> Facts:
     """Read the facts of the machine that this process runs on. Starts no program."""
     release = os.uname().release
     cgroup = _cgroup(_text("/proc/self/mountinfo"))
+    controllers = _controllers(cgroup)
     return Facts(
         name=socket.gethostname(),
         kernel=release,
@@ -78,7 +85,9 @@ def read_facts(host: Host) -> Facts:
         distribution=_distribution(),
         systemd=_systemd_version(host),
         cgroup=cgroup,
-        controllers=_controllers(cgroup),
+        controllers=controllers,
+        lacking=_lacking(cgroup, controllers),
+        sandbox=_text(_MANAGER).strip() == "nsprov",
         interfaces=host.network.interfaces(None),
         cpus=len(os.sched_getaffinity(0)),
         memory_mib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (1 << 20),
@@ -141,3 +150,8 @@ def _cgroup(mountinfo: str) -> Cgroup:
 
 def _controllers(cgroup: Cgroup) -> tuple[str, ...]:
     return tuple(_text(f"{cgroup.mount}/cgroup.controllers").split()) if cgroup.mount else ()
+
+
+def _lacking(cgroup: Cgroup, controllers: tuple[str, ...]) -> dict[str, str]:
+    nested = cgroup.mount is not None and Path(cgroup.mount, "cgroup.events").exists()  # a machine's own root has none
+    return {**lacking(controllers, _text("/proc/cgroups"), _text("/proc/cmdline"), nested=nested)}

@@ -83,6 +83,7 @@ class Systemd:
         self._files: dict[str, str] | None = None
         self._version: int | None = None
         self._pristine: dict[str, dict[str, Any]] = {}
+        self._signatures: dict[str, dict[str, str]] = {}
 
     # -- the connection ---------------------------------------------------------------------------
 
@@ -94,6 +95,7 @@ class Systemd:
     def close(self) -> None:
         bus, self._bus = self._bus, None
         self._signals = False
+        self._signatures = {}
         self.forget()
         if bus is not None:
             bus.close()
@@ -227,10 +229,15 @@ class Systemd:
         return self._pristine[suffix]
 
     def signatures(self, suffix: str) -> Mapping[str, str]:
-        """The D-Bus signature of each property that this systemd has for a type of unit, by introspection."""
-        path = self.object_path(f"nsprov-defaults.{suffix}")
-        text = _text(self._call("Introspect", path=path, interface=b"org.freedesktop.DBus.Introspectable"))
-        return dict(re.findall(r'<property name="(\w+)" type="([^"]+)"', text))
+        """The D-Bus signature of each property that this systemd has for a type of unit, by introspection.
+
+        Asked once: a systemd that is replaced by another one hangs up.
+        """
+        if suffix not in self._signatures:
+            path = self.object_path(f"nsprov-defaults.{suffix}")
+            text = _text(self._call("Introspect", path=path, interface=b"org.freedesktop.DBus.Introspectable"))
+            self._signatures[suffix] = dict(re.findall(r'<property name="(\w+)" type="([^"]+)"', text))
+        return self._signatures[suffix]
 
     def object_path(self, unit: str) -> bytes:
         """The path of a unit's object."""

@@ -18,6 +18,7 @@ from provisioner.directives import Setting, Value
 from provisioner.directives.control import Limit, Tasks
 from provisioner.directives.exits import exit_text
 from provisioner.directives.fragment import settings
+from provisioner.directives.signatures import fitted
 from provisioner.directives.syntax import Syntax
 from provisioner.errors import HostError
 from provisioner.host.systemd import JOB_TIMEOUT, Job, Systemd, SystemdError, UnitState
@@ -33,6 +34,7 @@ _LASTING_CONTROL = Path("/etc/systemd/system.control")
 #: Slices that systemd has of its own.
 OWN_SLICES = frozenset({"-.slice", "system.slice", "user.slice", "machine.slice", "init.slice", "capsule.slice"})
 _ALIVE = frozenset({"active", "activating", "reloading", "refreshing", "maintenance"})
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 #: What a unit that fails at once needs to show it: an interpreter's start.
 SETTLE = 0.15
 
@@ -205,16 +207,27 @@ class Units:
 
     def encoded(self, unit_type: str, values: Mapping[str, Value]) -> list[Setting]:
         """The properties that give a unit of this type these canonical values, on this host."""
-        return self._absolute(directives.encode(unit_type, values))
+        return self._sent(unit_type, directives.encode(unit_type, values))
+
+    def _sent(self, unit_type: str, settings: Iterable[Setting]) -> list[Setting]:
+        """Properties as this host's systemd takes them."""
+        return fitted(self._absolute(settings), self.systemd.signatures(unit_type))
 
     def _absolute(self, settings: Iterable[Setting]) -> list[Setting]:
-        """A share of the tasks as a number: systemd 252 writes it ten times too small into its files."""
+        """Shares of the memory and of the tasks as numbers.
+
+        systemd 252 writes a share of the tasks ten times too small into its files. And it keeps a share that is
+        set on a running unit in a drop-in of its own, which wins over a later number at the next daemon-reload.
+        """
         made = []
         for one in settings:
-            if one.property == "TasksMaxScale":
-                made.append(Setting("TasksMax", "t", max(1, self._tasks * one.value // (2**32 - 1))))
-            else:
+            name = one.property.removesuffix("Scale")
+            if name == one.property or one.signature != "u":
                 made.append(one)
+            elif name == "TasksMax":
+                made.append(Setting(name, "t", max(1, self._tasks * one.value // (2**32 - 1))))
+            else:
+                made.append(Setting(name, "t", self._memory // _PAGE * one.value // (2**32 - 1) * _PAGE))
         return made
 
     def _outcome(self, unit: Start, result: str) -> Failed:
@@ -390,7 +403,7 @@ class Units:
             if syntax.many and value:  # these add to what is there: empty it first
                 made += syntax.encode(one, ())
             made += settings
-        return self._absolute(made)
+        return self._sent(unit_type, made)
 
     def _default(self, name: str, directive: str) -> Value:
         """What a unit has that does not set the directive."""

@@ -186,7 +186,18 @@ def _directives_of(unit_type: str, effect: Effect = Effect.LIVE) -> Iterator[Fie
     # Those of the unit's own page come first: they are what it is about.
     for one in sorted(known(unit_type).values(), key=lambda one: (one.group != unit_type, one.group, one.name)):
         since = f", since systemd {one.since}" if one.since else ""
-        yield FieldEntry(one.name, one.syntax.expects, f"{manual_of(one.group)}{since}", effect=effect)
+        doc = f"{manual_of(one.group)}{since}{_of_kernel(one.name)}"
+        yield FieldEntry(one.name, one.syntax.expects, doc, effect=effect)
+
+
+def _of_kernel(directive: str) -> str:
+    """Which controller a limit needs, and where the kernel has it."""
+    from provisioner.directives.kernel import FILE_OF
+    from provisioner.limits.controllers import CONTROLLERS
+
+    needed = next((controller for controller, names in CONTROLLERS.items() if directive in names), None)
+    told = f", needs the cgroup v2 controller {needed}" if needed else ""
+    return f"{told}, is in {FILE_OF[directive]}" if directive in FILE_OF else told
 
 
 def manual_of(group: str) -> str:

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from provisioner.errors import Source
     from provisioner.model import Change, Plan, Step
 
-__all__ = ["Style", "count_line", "counted", "failure_lines", "plan_lines", "plans_text", "result_line", "show_path"]
+__all__ = [
+    "Style",
+    "count_line",
+    "counted",
+    "failure_lines",
+    "plan_lines",
+    "plans_text",
+    "result_line",
+    "show_path",
+    "warning_lines",
+]
 
 _SIGNS = {
     Action.CREATE: ("+", "green"),
@@ -113,8 +123,15 @@ def plan_lines(plan: Plan, style: Style) -> list[str]:
     lines: list[str] = []
     for step in plan.steps:
         lines += _step_lines(step, style)
-    lines += [style(f"  ! {warning}", "yellow") for warning in plan.warnings]
+    for warning in plan.warnings:
+        lines += warning_lines(warning, style)
     return lines
+
+
+def warning_lines(warning: str, style: Style) -> list[str]:
+    """A warning, with what would be right below it."""
+    told, *hints = warning.splitlines()
+    return [style(f"  ! {told}", "yellow"), *(f"    {hint}" for hint in hints)]
 
 
 def _step_lines(step: Step, style: Style) -> list[str]:

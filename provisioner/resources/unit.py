@@ -261,7 +261,11 @@ class Unit(Isolated):
     def check_host(self, facts: Mapping[str, Any]) -> Iterable[Issue]:
         yield from super().check_host(facts)
         for field, part in self._parts().items():
-            yield from check_directives(part, facts, f"{field}.")
+            yield from check_directives(field, part, facts, f"{field}.")
+
+    def questions(self) -> Iterable[str]:
+        yield from super().questions()
+        yield from (f"signatures {part}" for part in self._parts())
 
     def _parts(self) -> dict[str, dict[str, Value]]:
         found: dict[str, dict[str, Value]] = {}

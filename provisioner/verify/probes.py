@@ -20,11 +20,13 @@ from weakref import WeakKeyDictionary
 
 __all__ = [
     "addresses",
+    "cgroup_device",
     "cgroup_file",
     "clock_offset",
     "fact",
     "file_type",
     "forget",
+    "has_controller",
     "inside",
     "interface",
     "ip_json",
@@ -230,6 +232,31 @@ def cgroup_file(host: Any, unit: str, file: str) -> str | None:
     if answer.status:
         raise AssertionError(f"{file} of {unit}: {answer.words}")
     return answer.text.strip()
+
+
+def cgroup_device(host: Any, unit: str, file: str, device: str, key: str) -> str | None:
+    """What a unit's cgroup v2 file (``io.max``) says of a block device: the number after a key, or the bare one.
+
+    None where the file is not there, or the device; empty where the device has no such line. A partition's
+    limits are its disk's.
+    """
+    __tracebackhide__ = True
+    text = cgroup_file(host, unit, file)
+    number = _ask(host, _device_command(device))
+    if text is None or number.status:
+        return None
+    for line in text.splitlines():
+        name, _, rest = line.partition(" ")
+        if name == number.text.strip():
+            return rest if not key else dict(one.partition("=")[::2] for one in rest.split()).get(key, "")
+    return ""
+
+
+def has_controller(host: Any, controller: str) -> bool:
+    """Whether this host's kernel offers a controller of cgroup v2 (``memory``) to control groups."""
+    __tracebackhide__ = True
+    answer = _ask(host, "cat /sys/fs/cgroup/cgroup.controllers /sys/fs/cgroup/unified/cgroup.controllers 2>/dev/null")
+    return controller in answer.text.split()
 
 
 # -- pinned namespaces ----------------------------------------------------------------------------
@@ -462,6 +489,16 @@ def _cgroup_command(group: str, file: str) -> str:
         "r=/sys/fs/cgroup; [ -f $r/cgroup.controllers ] || r=$r/unified; "
         f'd=$r{shlex.quote(group.rstrip("/"))}; [ -d "$d" ] || exit 3; '
         f'f="$d"/{shlex.quote(file)}; [ -e "$f" ] || exit 4; cat "$f"'
+    )
+
+
+def _device_command(device: str) -> str:
+    """The number of the disk that a block device is, or is a part of."""
+    return (
+        f"n=$(stat -L -c '%Hr:%Lr' -- {shlex.quote(device)}) && d=$(readlink -f /sys/dev/block/$n) && "
+        'if [ -e "$d/partition" ]; then d=${d%/*}; fi && '
+        'while [ "$(ls "$d/slaves" 2>/dev/null | wc -l)" = 1 ]; do d=$(readlink -f "$d"/slaves/*); done; '
+        'cat "$d/dev"'
     )
 
 

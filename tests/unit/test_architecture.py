@@ -18,6 +18,8 @@ NEVER = {
     "errors.py": {"provisioner"},
     "model.py": {"provisioner.host", "provisioner.engine", "provisioner.config", "provisioner.fleet"},
     "config": {"provisioner.host", "provisioner.engine", "provisioner.fleet", "provisioner.verify"},
+    "directives": {"provisioner.host", "provisioner.engine", "provisioner.config", "provisioner.fleet"},
+    "limits": {"provisioner.host", "provisioner.engine", "provisioner.config", "provisioner.fleet"},
     "links.py": {"provisioner.host", "provisioner.engine", "provisioner.fleet", "provisioner.verify"},
     "resources": {"provisioner.host", "provisioner.engine", "provisioner.fleet", "provisioner.verify"},
     "engine": {"provisioner.host", "provisioner.fleet", "provisioner.verify"},

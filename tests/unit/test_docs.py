@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from provisioner import resources
+from provisioner.directives import known
 from provisioner.host import Host
 from provisioner.model import Action, Address, Scope, Step
 from provisioner.report.reference import entry_of, kind_text
@@ -28,6 +29,13 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_pages_name_no_ones_machine(page: Path) -> None:
     assert not re.search(r"/(work|home/\w+|root|tmp)/|/Users/", page.read_text(encoding="utf-8"))
+
+
+def test_the_page_of_limits_names_every_directive_of_resource_control_and_what_is_live_of_them() -> None:
+    rows = re.findall(r"^\| (`.*?) \|.*\| (yes|no) \|$", (ROOT / "docs" / "limits.md").read_text("utf-8"), re.MULTILINE)
+    told = {name: live for names, live in rows for name in re.findall(r"`([A-Z]\w+)`", names)}
+    there = [one for one in known("service").values() if one.group == "resource-control"]
+    assert told == {one.name: "yes" if one.live else "no" for one in there}
 
 
 @pytest.fixture

@@ -69,14 +69,11 @@ def test_an_update_keeps_what_it_does_not_manage_and_drops_what_has_left() -> No
     assert after.declared() == {"name": "a.slice", "CPUQuota": "5%", "MemoryMax": "1G"}
 
 
-def test_an_older_systemd_is_an_error_and_a_missing_controller_a_warning() -> None:
+def test_an_older_systemd_is_an_error() -> None:
     one = Slice(name="a", MemoryZSwapWriteback="no", CPUQuota="5%")
-    issues = list(one.check_host({"systemd": 252, "controllers": ["memory"]}))
-    assert [(issue.field, issue.severity) for issue in issues] == [
-        ("MemoryZSwapWriteback", "error"),
-        ("CPUQuota", "warning"),
-    ]
-    assert "needs systemd 256; this host has 252" in issues[0].message
+    (issue,) = one.check_host({"systemd": 252})
+    assert (issue.field, issue.severity) == ("MemoryZSwapWriteback", "error")
+    assert "needs systemd 256; this host has 252" in issue.message
 
 
 def test_a_host_that_can_do_all_of_it_has_no_issues() -> None:

@@ -100,9 +100,9 @@ class Isolated(Rooted):
     join: dict[str, str] | None = spec(
         None,
         effect=Effect.RESTART,
-        doc="a unit whose network, ipc and pid namespaces it shares; or by kind: a unit for net, ipc and pid, a "
-        "`namespace` or a unit that brings one for user, uts, time and ipc",
-        examples=["web.service", {"pid": "web.service", "uts": "box"}],
+        doc="a unit whose network, ipc and pid namespaces it shares; or by kind: a unit (`web.service`) for net, ipc "
+        "and pid, and a `namespace` by its name for ipc, pid, user, uts and time",
+        examples=["web", {"pid": "web.service", "uts": "box"}],
     )
 
     # -- from a task ------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ class Isolated(Rooted):
                 hint = did_you_mean(str(kind), (*_SHARED, *_JOINED)) or f"what can be: {', '.join((*_SHARED, *PINNED))}"
                 raise bad(f"a namespace of kind '{kind}' cannot be joined", hint)
             text = str(name)
-            unit = kind in ("net", "pid") or isinstance(value, str)
+            unit = kind == "net" or isinstance(value, str)
             made[str(kind)] = f"{text}.service" if unit and "." not in text else text
         return made
 
@@ -221,6 +221,12 @@ class Isolated(Rooted):
         for name, fields in self.brings_root():
             yield type(self)(name=name, **fields)
 
+    def _holder(self) -> str | None:
+        """The unit that holds the named pid namespace that it joins."""
+        pid = self._joined("pid")
+        named = pid is not None and not pid.endswith(".service")
+        return Namespace(type="pid", name=pid).holder if named and pid else None
+
     def _hosts_file(self) -> str | None:
         """The file that it sees as /etc/hosts: without, programs would ask name servers for its hostname."""
         own = "uts" in self.kinds and "mount" in self.kinds and not self._joined("uts")
@@ -231,9 +237,10 @@ class Isolated(Rooted):
     def isolation_needs(self) -> list[Address]:
         """What takes it along when it goes."""
         found = [Address("namespace", f"{type}/{name}") for type, name in self.pins().items()]
-        ipc = self._joined("ipc")
-        if ipc is not None and not ipc.endswith(".service"):
-            found.append(Address("namespace", f"ipc/{ipc}"))
+        for kind in ("ipc", "pid"):
+            name = self._joined(kind)
+            if name is not None and not name.endswith(".service"):
+                found.append(Address("namespace", f"{kind}/{name}"))
         units = {name for kind, name in (self.join or {}).items() if kind in _SHARED and name.endswith(".service")}
         units |= {root for root in (self.root_unit(),) if root is not None}
         return [*found, *(Address("unit", name) for name in sorted(units))]
@@ -262,7 +269,7 @@ class Isolated(Rooted):
             network,
             bool(self.init),
             pins,
-            pid_of=shared.get("pid"),
+            pid_of=shared.get("pid") or self._holder(),
             net_of=shared.get("net"),
             ipc_of=shared.get("ipc"),
             ipc_path=pinned_path("ipc", ipc) if ipc is not None and not ipc.endswith(".service") else None,

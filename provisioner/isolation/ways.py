@@ -2,7 +2,7 @@
 
     made = carried_out(Wish("web.service", frozenset({"ipc", "pid"}), {"ExecStart": ("/usr/bin/web",)}), 252)
     made.directives["PrivateIPC"]    ->  'yes'
-    made.directives["ExecStart"]     ->  ('/usr/bin/unshare --mount --pid … nsprov /usr/bin/web',)
+    made.directives["ExecStart"]     ->  ('/usr/bin/unshare --mount --pid … nsprov-launch /usr/bin/web',)
     ways(made.directives)            ->  {'ipc': 'PrivateIPC', 'pid': 'unshare --pid'}
 
 Pure. What goes together and what does not was tried on systemd 252 and 257 (docs/isolation.md).
@@ -115,7 +115,9 @@ def carried_out(wish: Wish, systemd: int) -> CarriedOut:
     if launch.needed:
         troubles += _put_around(made, launch)
         if launch.init:
-            made.setdefault("SuccessExitStatus", directives.canonical("service", "SuccessExitStatus", "143"))
+            # An init ends as its workload ended: by the signal that stopped it.
+            ended = ["143", *made.get("SuccessExitStatus", ())]
+            made["SuccessExitStatus"] = directives.canonical("service", "SuccessExitStatus", ended)
         if made.get("Type") in ("notify", "notify-reload"):
             made.setdefault("NotifyAccess", "all")  # what notifies is not the process that systemd started
     if "pid" in wish.kinds and not wish.init and not {"KillSignal", "TimeoutStopSec", "TimeoutSec"} & made.keys():
@@ -156,8 +158,9 @@ def _launch(wish: Wish, systemd: int) -> Launch:
         init=wish.init,
         become=Become(
             user,
-            str(own.get("Group", "")) or None,
-            tuple(own.get("SupplementaryGroups", ())),
+            # Without a user of the unit's own, its groups are systemd's to give; but in a user namespace.
+            (str(own.get("Group", "")) or None) if user or users else None,
+            tuple(own.get("SupplementaryGroups", ())) if user or users else (),
             bounding,
             str(own.get("AmbientCapabilities", "")),
         ),
@@ -178,7 +181,8 @@ def _by_directives(wish: Wish, systemd: int) -> Iterable[tuple[str, Value]]:
         yield "PrivateIPC", "yes"
     shared = list(dict.fromkeys(one for one in (wish.net_of, wish.ipc_of) if one is not None))
     if shared:
-        yield "JoinsNamespaceOf", directives.canonical("service", "JoinsNamespaceOf", shared)
+        others = wish.own.get("JoinsNamespaceOf", ())
+        yield "JoinsNamespaceOf", directives.canonical("service", "JoinsNamespaceOf", [*others, *shared])
     if "pid" in kinds and wish.pid_of is None and systemd >= _PRIVATE_PIDS:
         yield "PrivatePIDs", "yes"
     if "cgroup" in kinds and systemd >= _CONTROL_GROUPS_EX:
@@ -192,7 +196,8 @@ def _contradictions(wish: Wish, added: Mapping[str, Value]) -> Iterable[Trouble]
     """What the unit declares and what its isolation is carried out by, where they differ."""
     for name, value in added.items():
         said = wish.own.get(name)
-        if said is not None and said != value and name not in ("BindsTo", "After", "JoinsNamespaceOf"):
+        less = name == "ProtectControlGroups" and said == "yes"  # strict is this, and more
+        if said is not None and said != value and not less and name not in ("BindsTo", "After", "JoinsNamespaceOf"):
             yield Trouble(f"isolate is carried out by {name}={value}, and the unit says {name}={said}", None, name)
     if "net" in wish.kinds and wish.own.get("PrivateNetwork") == "yes" and wish.netns is not None:
         yield Trouble(
@@ -220,6 +225,9 @@ def _impossible(wish: Wish, launch: Launch) -> Iterable[Trouble]:
         if own.get(name) and (launch.pid or launch.pid_of):
             hint = "write KillSignal, or send a signal with `systemctl kill`"
             yield Trouble(f"{name} would run in a pid namespace of its own, away from the main process", hint, name)
+    if launch.pid and own.get("KillMode") in ("mixed", "process"):
+        message = f"KillMode={own['KillMode']} would send its signal to the launcher alone, which does not pass it on"
+        yield Trouble(message, "leave it out: then all its processes are signalled", "KillMode")
     if own.get("DynamicUser", "no") != "no" and "user" not in wish.kinds:
         yield Trouble(
             "DynamicUser goes with no launcher, which has to start as root",

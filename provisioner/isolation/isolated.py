@@ -389,7 +389,8 @@ class Isolated(Rooted):
             if not value or (self.has_own_view and name in _OF_VIEW):
                 continue
             if name.startswith("Exec") and isinstance(value, tuple):
-                user = _REUID.search(value[0]) if name == "ExecStart" else None
+                moved = name == "ExecStart" and "User" not in self.directives
+                user = _REUID.search(workload_of(value[0])[0]) if moved else None
                 told += [("User", user[1])] if user else []
                 value = tuple(workload_of(line)[1] for line in value)
             told.append((name, value))

@@ -94,6 +94,8 @@ class Launch:
     #: Whether it has folders (StateDirectory=) or credentials that must be handed to the users it has inside.
     hands_over_folders: bool = False
     hands_over_credentials: bool = False
+    #: Whether it is told by its number that sockets or a watchdog are for it: by the one that it has inside.
+    numbered: bool = False
     init: bool = False
     #: Who it becomes in the end.
     become: Become = Become()
@@ -103,7 +105,7 @@ class Launch:
     @property
     def needed(self) -> bool:
         """Whether there is anything to do."""
-        return self.isolates or self.init
+        return self.isolates or self.init or self.numbered
 
     @property
     def isolates(self) -> bool:
@@ -173,7 +175,7 @@ class Launch:
                 steps.append(_closed_proc())
         if self.hands_over_folders or self.hands_over_credentials:
             steps += self._handing_over()
-        if (self.pid or self.pid_of) and not self.init:
+        if self.numbered and not self.init:
             steps.append(f"{{ {_OWN_NUMBER}; }}")
         words = []
         if self.enter:

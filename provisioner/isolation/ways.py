@@ -71,6 +71,8 @@ class Wish:
     #: The network namespace that it is in, by name.
     netns: str | None = None
     init: bool = False
+    #: Whether a socket starts it, which it is handed over by its process's number.
+    by_socket: bool = False
     #: Pinned namespaces to enter, by type: the file of each.
     pins: Mapping[str, str] = field(default_factory=dict)
     #: The unit whose pid namespace it shares, and those whose network and ipc namespaces.
@@ -130,7 +132,8 @@ def _launch(wish: Wish, systemd: int) -> Launch:
     pid = "pid" in kinds and wish.pid_of is None and systemd < _PRIVATE_PIDS
     cgroup = "cgroup" in kinds and systemd < _CONTROL_GROUPS_EX
     users = "user" in wish.pins
-    made = Launch(pid=pid, cgroup=cgroup, pid_of=wish.pid_of, enter=dict(wish.pins), init=wish.init)
+    numbered = ("pid" in kinds or wish.pid_of is not None) and (wish.by_socket or "WatchdogSec" in wish.own)
+    made = Launch(pid=pid, cgroup=cgroup, pid_of=wish.pid_of, enter=dict(wish.pins), numbered=numbered, init=wish.init)
     if not made.isolates:
         return made
     own = wish.own
@@ -155,6 +158,7 @@ def _launch(wish: Wish, systemd: int) -> Launch:
         proc_read_only=users or wanted.get("ProtectKernelTunables") == "yes",
         hands_over_folders=users and any(own.get(name) for name in _FOLDERS),
         hands_over_credentials=users and any(own.get(name) for name in _CREDENTIALS),
+        numbered=numbered,
         init=wish.init,
         become=Become(
             user,
@@ -275,7 +279,7 @@ def _put_around(made: dict[str, Value], launch: Launch) -> list[Trouble]:
 def _without_init(launch: Launch) -> Launch:
     from dataclasses import replace
 
-    return replace(launch, init=False)
+    return replace(launch, init=False, numbered=False)
 
 
 def ways(made: Mapping[str, Value], netns: str | None = None) -> dict[KindName, str]:

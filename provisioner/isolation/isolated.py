@@ -381,9 +381,10 @@ class Isolated(Rooted):
         """The directives that plans show: those that the unit says itself, and what is left of its profile."""
         given = profile(self.harden, _ANY_VERSION) if self.harden else {}
         by_isolation = {way.partition("=")[0] for way in ways(self.directives).values()}
+        by_isolation |= {"PrivateIPC"} if "IPCNamespacePath" in by_isolation else set()
         told: list[tuple[str, Value]] = []
         for name, value in self.directives.items():
-            if given.get(name) == value or (self.isolate and name in by_isolation):
+            if given.get(name) == value or ((self.isolate or self.join) and name in by_isolation):
                 continue
             if name == "BindReadOnlyPaths":
                 value = tuple(one for one in value if not one.startswith("/run/nsprov"))

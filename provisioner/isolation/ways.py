@@ -181,7 +181,7 @@ def _by_directives(wish: Wish, systemd: int) -> Iterable[tuple[str, Value]]:
         yield "PrivateNetwork", "yes"
     if wish.ipc_path is not None:
         yield "IPCNamespacePath", wish.ipc_path
-    elif wish.ipc_of is not None or "ipc" in kinds:
+    if wish.ipc_path is not None or wish.ipc_of is not None or "ipc" in kinds:  # 252 takes no path without it
         yield "PrivateIPC", "yes"
     shared = list(dict.fromkeys(one for one in (wish.net_of, wish.ipc_of) if one is not None))
     if shared:

@@ -20,6 +20,7 @@ from provisioner.isolation.launch import workload_of
 from provisioner.isolation.rooted import Rooted
 from provisioner.isolation.ways import KINDS, PINNED, KindName, Trouble, Wish, carried_out, ways
 from provisioner.model import Address, Change, Desired, Effect, Issue, Resource, bad, jsonable, spec
+from provisioner.network.values import netns_name
 from provisioner.resources.file import File
 from provisioner.resources.namespace import Namespace, hostname, id_map, offset, pinned_path
 from provisioner.resources.netns import Netns
@@ -112,6 +113,8 @@ class Isolated(Rooted):
     def _kinds(cls, value: Any) -> Any:
         if value is None:
             return None
+        if not isinstance(value, (str, list, tuple)):
+            raise bad("isolate takes kinds of namespaces", f"a list of {', '.join(KINDS)}, or all of them: all")
         words = value.replace(",", " ").split() if isinstance(value, str) else [str(one) for one in value]
         if "all" in words:
             return KINDS
@@ -151,9 +154,13 @@ class Isolated(Rooted):
             if kind not in (*_SHARED, *_JOINED):
                 hint = did_you_mean(str(kind), (*_SHARED, *_JOINED)) or f"what can be: {', '.join((*_SHARED, *PINNED))}"
                 raise bad(f"a namespace of kind '{kind}' cannot be joined", hint)
-            text = str(name)
+            if not isinstance(name, str):
+                raise bad(f"join.{kind} takes a name", "for instance join: {pid: web.service}")
             unit = kind == "net" or isinstance(value, str)
-            made[str(kind)] = f"{text}.service" if unit and "." not in text else text
+            text = netns_name(f"{name}.service" if unit and "." not in name else name)
+            if unit and not text.endswith(".service"):
+                raise bad(f"{text} is no service, and has no namespaces", "for instance join: web.service")
+            made[str(kind)] = text
         return made
 
     @model_validator(mode="after")
@@ -166,6 +173,12 @@ class Isolated(Rooted):
             for name in (name for name, of in _FIELDS_OF.items() if of == joined and name != "init"):
                 if getattr(self, name) is not None:
                     raise bad(f"it joins the {joined} namespace of {whose}, and {name} is for its own")
+            if whose == self.name:
+                raise bad(f"it cannot join the {joined} namespace of itself", f"isolate: [{joined}] gives it one")
+        if any(kind in self.kinds for kind in PINNED):
+            netns_name(self.name)  # what it brings has its name
+        if self.uid_map is not None and not (self.uid_map and self.uid_map[0].startswith("0 ")):
+            raise bad("uid_map has no root inside, which its launcher starts as", "for instance ['0 100000 65536']")
         if self.isolate is not None and self.unit_type != "service":
             raise bad(f"a {self.unit_type} cannot be isolated", "isolate the service that it starts")
         return self
@@ -268,7 +281,8 @@ class Isolated(Rooted):
             self.harden,
             network,
             bool(self.init),
-            pins,
+            pins=pins,
+            by_socket=getattr(self, "socket", None) is not None,
             pid_of=shared.get("pid") or self._holder(),
             net_of=shared.get("net"),
             ipc_of=shared.get("ipc"),
@@ -309,10 +323,20 @@ class Isolated(Rooted):
                 found["netns"] = other.network
             elif kind in other.kinds:
                 found[kind] = name
-            elif len(self.join or {}) < len(_SHARED):  # a kind that was asked for alone
+            elif len({(self.join or {}).get(one) for one in _SHARED}) > 1:  # a kind that was asked for alone
                 troubles.append(
                     Trouble(f"{name} has no {kind} namespace of its own", f"isolate: [{kind}] on it", "join")
                 )
+        joined = set((self.join or {}).values())
+        if not troubles and not found and set(self.join or {}) == set(_SHARED) and len(joined) == 1:
+            (name,) = joined
+            troubles.append(
+                Trouble(
+                    f"{name} has no network, ipc or pid namespace to share",
+                    f"isolate: [net, ipc, pid] on {name}",
+                    "join",
+                )
+            )
         return found, troubles
 
     def hidden_changes(self, current: Directives, changes: Iterable[Change]) -> Iterator[Change]:
@@ -364,16 +388,18 @@ class Isolated(Rooted):
         """The directives that plans show: those that the unit says itself, and what is left of its profile."""
         given = profile(self.harden, _ANY_VERSION) if self.harden else {}
         by_isolation = {way.partition("=")[0] for way in ways(self.directives).values()}
+        by_isolation |= {"PrivateIPC"} if "IPCNamespacePath" in by_isolation else set()
         told: list[tuple[str, Value]] = []
         for name, value in self.directives.items():
-            if given.get(name) == value or (self.isolate and name in by_isolation):
+            if given.get(name) == value or ((self.isolate or self.join) and name in by_isolation):
                 continue
             if name == "BindReadOnlyPaths":
                 value = tuple(one for one in value if not one.startswith("/run/nsprov"))
             if not value or (self.has_own_view and name in _OF_VIEW):
                 continue
             if name.startswith("Exec") and isinstance(value, tuple):
-                user = _REUID.search(value[0]) if name == "ExecStart" else None
+                moved = name == "ExecStart" and "User" not in self.directives
+                user = _REUID.search(workload_of(value[0])[0]) if moved else None
                 told += [("User", user[1])] if user else []
                 value = tuple(workload_of(line)[1] for line in value)
             told.append((name, value))
@@ -387,4 +413,4 @@ def _told(found: Mapping[Any, str]) -> str:
 def _hostname_of(unit: str) -> str:
     """A host's name for a unit that says none: its own, without what such names cannot have."""
     stem = unit.rpartition(".")[0]
-    return re.sub(r"[^A-Za-z0-9-]+", "-", stem).strip("-")[:63] or "workload"
+    return re.sub(r"[^A-Za-z0-9-]+", "-", stem).strip("-")[:63].rstrip("-") or "workload"

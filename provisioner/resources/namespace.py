@@ -85,9 +85,10 @@ def offset(value: Any) -> str:
 
 def id_map(value: Any) -> tuple[str, ...]:
     """The lines of a uid_map: ``inside outside count`` each."""
-    lines = [value] if isinstance(value, str) else list(value)
+    if not isinstance(value, (str, list, tuple)):
+        raise bad(f"'{value}' is not a list of ranges of users", "for instance ['0 100000 65536']")
     made = []
-    for line in lines:
+    for line in [value] if isinstance(value, str) else value:
         words = str(line).replace(":", " ").split()
         if len(words) != 3 or not all(word.isdecimal() for word in words) or int(words[2]) < 1:
             raise bad(
@@ -101,7 +102,8 @@ def id_map(value: Any) -> tuple[str, ...]:
         for (start, count), (following, _) in pairwise(ranges):
             if start + count > following:
                 raise bad(f"the ranges overlap {side}, at {following}", "each user stands for one other")
-    return tuple(made)
+    # As the kernel tells a map that has many ranges.
+    return tuple(sorted(made, key=lambda one: int(one.split()[0])))
 
 
 class Namespace(Resource):

@@ -36,6 +36,7 @@ __all__ = [
     "clone_tree",
     "die_with_parent",
     "drop_capabilities",
+    "let_be_seen",
     "mount",
     "move_mount",
     "pivot_root",
@@ -77,6 +78,7 @@ _MOVE_MOUNT_F_EMPTY_PATH = 4
 _MOUNT_ATTR_IDMAP = 0x00100000
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_CAPBSET_DROP = 24
 
@@ -175,6 +177,11 @@ def die_with_parent() -> None:
     import signal
 
     _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+
+
+def let_be_seen() -> None:
+    """Give this process's files in /proc to its own user again, after it has changed its user or its rights."""
+    _check(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0))
 
 
 def set_domain_name(name: str) -> None:

@@ -293,6 +293,7 @@ def _child(prepare: Callable[[], None], afterwards: Callable[[], None] | None = 
 def _outcome(work: Callable[[], None]) -> bytes:
     try:
         work()
+        kernel.let_be_seen()
     except OSError as error:
         return json.dumps([error.errno, error.strerror, error.filename]).encode()
     return b'[0, "", null]'

@@ -20,6 +20,7 @@ from provisioner.isolation.launch import workload_of
 from provisioner.isolation.rooted import Rooted
 from provisioner.isolation.ways import KINDS, PINNED, KindName, Trouble, Wish, carried_out, ways
 from provisioner.model import Address, Change, Desired, Effect, Issue, Resource, bad, jsonable, spec
+from provisioner.resources.file import File
 from provisioner.resources.namespace import Namespace, hostname, id_map, offset, pinned_path
 from provisioner.resources.netns import Netns
 
@@ -34,6 +35,12 @@ _OF_VIEW = ("RootImage", "RootDirectory", "MountAPIVFS", "BindPaths", "BindReadO
 _ANY_VERSION = 10**6
 #: Who a launcher makes of the workload.
 _REUID = re.compile(r"--reuid=(\S+)")
+#: What a workload with a hostname of its own has in /etc/hosts.
+_HOSTS = """\
+127.0.0.1 localhost
+::1 localhost ip6-localhost ip6-loopback
+127.0.1.1 {name}
+"""
 #: The fields that only count with a kind.
 _FIELDS_OF: Mapping[str, KindName] = {
     "hostname": "uts",
@@ -198,6 +205,9 @@ class Isolated(Rooted):
         if "uts" in mine:
             named = self.hostname or _hostname_of(self.name)
             yield Namespace(type="uts", name=self.name, owner=owner, hostname=named, domainname=self.domainname)
+            hosts = self._hosts_file()
+            if hosts is not None:
+                yield File(name=hosts, content=_HOSTS.format(name=named), mode="0644")
         if "time" in mine:
             yield Namespace(
                 type="time",
@@ -211,6 +221,13 @@ class Isolated(Rooted):
         for name, fields in self.brings_root():
             yield type(self)(name=name, **fields)
 
+    def _hosts_file(self) -> str | None:
+        """The file that it sees as /etc/hosts: without, programs would ask name servers for its hostname."""
+        own = "uts" in self.kinds and "mount" in self.kinds and not self._joined("uts")
+        seen = [one for name in ("BindPaths", "BindReadOnlyPaths") for one in self.directives.get(name, ())]
+        named = any(one.endswith("/etc/hosts") for one in (*seen, *(bind.to for bind in self.binds or ())))
+        return f"/run/nsprov-{self.name}.hosts" if own and not named else None
+
     def isolation_needs(self) -> list[Address]:
         """What takes it along when it goes."""
         found = [Address("namespace", f"{type}/{name}") for type, name in self.pins().items()]
@@ -220,6 +237,11 @@ class Isolated(Rooted):
         units = {name for kind, name in (self.join or {}).items() if kind in _SHARED and name.endswith(".service")}
         units |= {root for root in (self.root_unit(),) if root is not None}
         return [*found, *(Address("unit", name) for name in sorted(units))]
+
+    def isolation_requires(self) -> list[Address]:
+        """What must be there before it, and may change under it."""
+        hosts = self._hosts_file()
+        return [Address("file", hosts)] if hosts else []
 
     # -- what it comes to on a host ---------------------------------------------------------------
 
@@ -231,10 +253,11 @@ class Isolated(Rooted):
         ipc = self._joined("ipc")
         network = self.network or shared.get("netns")
         pins = {type: pinned_path(type, name) for type, name in self.pins().items()}
+        hosts = self._hosts_file()
         wish = Wish(
             self.name,
             frozenset(self.kinds),
-            {**self.directives, **self.view(list(pins.values()))} if self.has_own_view else self.directives,
+            {**self.directives, **self.view(list(pins.values()), f"{hosts}:/etc/hosts" if hosts else None)},
             self.harden,
             network,
             bool(self.init),
@@ -338,7 +361,9 @@ class Isolated(Rooted):
         for name, value in self.directives.items():
             if given.get(name) == value or (self.isolate and name in by_isolation):
                 continue
-            if self.has_own_view and name in _OF_VIEW:
+            if name == "BindReadOnlyPaths":
+                value = tuple(one for one in value if not one.startswith("/run/nsprov"))
+            if not value or (self.has_own_view and name in _OF_VIEW):
                 continue
             if name.startswith("Exec") and isinstance(value, tuple):
                 user = _REUID.search(value[0]) if name == "ExecStart" else None

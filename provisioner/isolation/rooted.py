@@ -183,10 +183,12 @@ class Rooted(Directives):
             },
         )
 
-    def view(self, needed: Sequence[str] = ()) -> dict[str, Value]:
-        """The directives of what it sees; ``needed`` are files of the host that its launcher enters."""
+    def view(self, needed: Sequence[str] = (), hosts: str | None = None) -> dict[str, Value]:
+        """The directives of what it sees; ``needed`` are files of the host that its launcher enters, ``hosts`` the
+        bind of its /etc/hosts."""
         made: dict[str, Any] = {}
         binds = list(self.binds or ())
+        binds += [Bind.model_validate(hosts)] if hosts else []
         if self.root is not None and self.root.image:
             made["RootImage"] = self.root.image
         elif self.root is not None:

@@ -57,6 +57,8 @@ _FIELDS_OF = {
 }
 _HOSTNAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
 _NS_PER_USEC = 1000
+#: What the kernel says where there is no domain name.
+_NO_DOMAIN = "(none)"
 
 
 def pinned_path(type: str, name: str) -> str:
@@ -290,7 +292,7 @@ class NamespaceDriver(Driver[Namespace]):
         gone = {change.field for change in step.changes if change.after is None}
         names = [
             default if field in gone else getattr(after, field)
-            for field, default in (("hostname", host.facts.name), ("domainname", "(none)"))
+            for field, default in (("hostname", host.facts.name), ("domainname", _NO_DOMAIN))
         ]
         host.pinned.set_names(name, *names)
 
@@ -312,6 +314,8 @@ def _create(host: Host, wanted: Namespace) -> None:
 def _observed(found: Found) -> Namespace:
     fields: dict[str, Any] = {"type": found.type, "name": found.name, "owner": found.owner}
     fields |= {"hostname": found.hostname, "domainname": found.domainname, "nesting": found.nesting}
+    if found.domainname == _NO_DOMAIN:
+        fields["domainname"] = None
     for field, ahead in (("monotonic_offset", found.monotonic), ("boottime_offset", found.boottime)):
         if ahead is not None:
             text = values.span_text(abs(ahead) // _NS_PER_USEC)

@@ -211,7 +211,7 @@ class Unit(Isolated):
     # -- relations --------------------------------------------------------------------------------
 
     def requires(self) -> Iterable[Address]:
-        found = list(self.lives_in())
+        found = [*self.lives_in(), *self.isolation_requires()]
         for name in _NEEDS:
             for other in self.directives.get(name, ()):
                 if other.endswith(".service"):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from provisioner.cli.passwords import opening_vaults
 from provisioner.cli.session import (
     ExtraVars,
     InventoryArgument,
@@ -41,7 +42,7 @@ Adopt = Annotated[bool, typer.Option("--adopt", help="Take over what is on the h
 
 def add_to(app: typer.Typer) -> None:
     for command in (plan, apply, destroy, show, validate):
-        app.command()(command)
+        app.command()(opening_vaults(command))
 
 
 def plan(

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from provisioner.cli.passwords import opening_vaults
 from provisioner.cli.session import ExtraVars, InventoryArgument, InventoryOption, Limit, open_session
 
 __all__ = ["add_to"]
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command()(picture)
+    app.command()(opening_vaults(picture))
 
 
 def picture(

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import AliasChoices, ValidationInfo, field_validator, model_validator
 
-from provisioner.errors import ConfigError, HostError, Problem
+from provisioner.config import vault
+from provisioner.errors import ConfigError, HostError, Problem, Source
 from provisioner.model import Action, Address, Change, Check, Claim, Driver, Issue, Resource, StepResult, bad, spec
 from provisioner.resources import register
+from provisioner.secrets import learn, marked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -194,7 +196,7 @@ class File(OnDisk):
         if fields.get("src") is None or not is_name(fields["src"]):
             return fields  # what is no name is refused with all other fields
         rest = {key: value for key, value in fields.items() if key != "src"}
-        return {**rest, **_content_fields(_read_source(str(fields["src"]), context))}
+        return {**rest, **_read_source(str(fields["src"]), context)}
 
     @property
     def data(self) -> bytes | None:
@@ -311,12 +313,19 @@ def is_name(value: Any) -> bool:
     return isinstance(value, (str, int, float)) and not isinstance(value, bool)
 
 
-def _read_source(name: str, context: TaskContext) -> bytes:
+def _read_source(name: str, context: TaskContext) -> dict[str, Any]:
+    """The content of a role's file; that of one which ansible-vault encrypted is opened, and is a secret."""
     path = context.find_file(name, "files")
     try:
         size = path.stat().st_size
         if size <= MAX_CONTENT:
-            return path.read_bytes()
+            data = path.read_bytes()
+            if not vault.is_vaulted(data):
+                return _content_fields(data)
+            opened = _content_fields(vault.open_vault(data.decode("utf-8", "replace"), Source(str(path))))
+            secret: dict[str, Any] = marked(opened)
+            learn(secret)
+            return secret
         reason = f"has {size} bytes, more than the {MAX_CONTENT} that a plan can carry"
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"

@@ -188,12 +188,14 @@ class _Net:
     """The secrets that were read, in all their spellings."""
 
     def __init__(self) -> None:
+        #: Whether anything was marked at all, long enough to be looked for or not.
+        self.used = False
         self._known: set[str] = set()
         self._spellings: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._known)
+        return self.used
 
     def learn(self, text: str, *, whole: bool) -> None:
         if text in self._known:
@@ -274,6 +276,7 @@ _net = _Net()
 
 def learn(value: Any, *, whole: bool = False) -> None:
     """Remember secrets, so that no output has them. ``whole`` ones are known as they are, not line by line."""
+    _net.used = True
     for text in [value] if isinstance(value, str) else texts_in(value):
         if isinstance(value, str) or len(text) >= _SHORT_NUMBER or not text.isdigit():
             _net.learn(_plain(text), whole=whole)

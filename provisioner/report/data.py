@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from provisioner.engine.apply import ApplyResult
-    from provisioner.model import Plan, Step
+    from provisioner.model import Change, Plan, Step
 
 __all__ = ["PLAN_VERSION", "plan_data", "plans_data", "result_data"]
 
@@ -36,12 +36,16 @@ def _step_data(step: Step) -> dict[str, Any]:
         "reason": step.reason,
         "restarts": step.restarts,
         "source": str(step.source) if step.source else None,
-        "changes": [
-            {"field": c.field, "before": c.before, "after": c.after, "effect": c.effect.value} for c in step.changes
-        ],
-        "before": step.before.declared() if step.before else None,
-        "after": step.after.declared() if step.after else None,
+        "changes": [_change_data(change) for change in step.changes],
+        "before": step.before.shown(step.secrets) if step.before else None,
+        "after": step.after.shown(step.secrets) if step.after else None,
     }
+
+
+def _change_data(change: Change) -> dict[str, Any]:
+    before, after = change.shown()
+    secret = {"secret": True} if change.secret else {}
+    return {"field": change.field, "before": before, "after": after, "effect": change.effect.value, **secret}
 
 
 def result_data(result: ApplyResult, seconds: float) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from provisioner.config import vault
 from provisioner.errors import ConfigError, HostError, Problem, Source
 from provisioner.model import Action, Address, Change, Check, Claim, Driver, Issue, Resource, StepResult, bad, spec
 from provisioner.resources import register
-from provisioner.secrets import learn, marked
+from provisioner.secrets import MASK, Paths, learn, marked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -243,6 +243,16 @@ class File(OnDisk):
             digest = hashlib.sha256(data).hexdigest()
             yield Check(f"{self.address} has the declared content", f"assert {at}.sha256sum == {digest!r}")
         yield from self._attribute_checks()
+
+    @classmethod
+    def secret_fields(cls, secrets: Paths) -> Paths:
+        """What is text in the one version may be none in the other."""
+        bodies = frozenset({("content",), ("content_base64",)})
+        return secrets | bodies if secrets & bodies else secrets
+
+    def _masked(self, name: str, secrets: Paths) -> str:
+        attributes = self._attributes()
+        return f"{MASK}, {attributes}" if attributes and name == "content" else MASK
 
     def _body(self) -> tuple[str, str] | None:
         """What is managed of the content: the field, and its value."""

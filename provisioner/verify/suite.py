@@ -110,7 +110,8 @@ def _facts(desired: Desired) -> Iterator[_Fact]:
     found = [
         _Fact(check, str(address), declared.source)
         for address, declared in desired.resources.items()
-        for check in declared.resource.checks()
+        # What would tell a secret, or let it be guessed by its digest, is left out.
+        for check in declared.resource.without(declared.secrets).checks()
     ]
     found += [_Fact(expect_check(expect), "who reaches whom", source) for expect, source in desired.expects]
     for one in found:
@@ -228,7 +229,7 @@ def _declared(hosts: Mapping[str, Desired], targets: Mapping[str, str]) -> str:
                 "address": str(address),
                 "kind": address.kind,
                 "role": declared.role,
-                "fields": declared.resource.declared(),
+                "fields": declared.resource.shown(declared.secrets),
             }
             for address, declared in desired.resources.items()
         ]

@@ -305,12 +305,11 @@ class Resource(BaseModel):
     # -- secrets ----------------------------------------------------------------------------------
 
     @classmethod
-    def refuse_secrets(cls, secrets: Paths) -> Iterable[Issue]:
+    def refuse_secrets(cls, secrets: Paths, fields: Mapping[str, Any]) -> Iterable[Issue]:
         """What is wrong with secrets in these fields: that everyone on the host could read them there."""
         return []
 
-    @classmethod
-    def secret_fields(cls, secrets: Paths) -> Paths:
+    def secret_fields(self, secrets: Paths) -> Paths:
         """The fields that tell what secret ones do: these, and where the same stands in another form."""
         return secrets
 
@@ -397,6 +396,8 @@ def _without(one: Any, secrets: Paths) -> Any:
         value = getattr(one, name, None)
         if below and isinstance(value, BaseModel):
             changed[name] = _without(changed.get(name, value), frozenset([below]))
+        elif below and isinstance(value, Mapping):
+            changed[name] = {**changed.get(name, value), below[0]: ""}
         elif info is not None:
             changed[name] = "" if info.is_required() else None
     made = one.model_copy(update=changed)

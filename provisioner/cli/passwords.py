@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["opening_vaults"]
+__all__ = ["opening_vaults", "plan_key"]
 
 _PASSWORD_FILE = Annotated[
     list[str] | None,
@@ -53,6 +53,33 @@ def _use_passwords(files: list[str], ids: list[str], ask: bool) -> None:
     use(Keyring(passwords(files=files, ids=ids, ask=ask, prompt=_ask)))
     # What this starts does not inherit the password.
     os.environ.pop("NSPROV_VAULT_PASSWORD", None)
+
+
+def plan_key() -> bytes:
+    """What seals the secrets of a saved plan: by the vault's password, or by a key of this user's own."""
+    import os
+    import secrets
+    from pathlib import Path
+
+    from provisioner.config.vault import current
+    from provisioner.errors import NsprovError
+
+    key = current().key()
+    if key is not None:
+        return key
+    path = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state", "nsprov", "plan.key")
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(secrets.token_bytes(32))
+        return path.read_bytes()
+    except OSError as error:
+        raise NsprovError(
+            f"the plan has secrets, and the key that seals them cannot be kept at {path}: {error.strerror}",
+            hint="set XDG_STATE_HOME, or give a vault password, which seals them as well",
+        ) from None
 
 
 def _ask(what: str) -> str:

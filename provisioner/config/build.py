@@ -727,8 +727,9 @@ class _Build:
                 name = MASK
             if use.silent:
                 secrets |= {(field,) for field in resource.declared() if field not in _SHOWN_ALWAYS}
-            shown_never = kind.resource.secret_fields(secrets)
-            self.resources[address] = Declared(resource, task.source, use.role.name, name, does.fields, shown_never)
+            self.resources[address] = Declared(
+                resource, task.source, use.role.name, name, does.fields, resource.secret_fields(secrets)
+            )
         elif there.resource != resource:
             hint = f"it is declared at {there.source} too"
             if there.source == task.source:
@@ -755,7 +756,7 @@ class _Build:
                     does.fields.get(path[0]) or does.source,
                     hint="give it another name; if it is no secret, write it outside of the file that is encrypted",
                 )
-        for issue in resource.refuse_secrets(secrets):
+        for issue in resource.refuse_secrets(secrets, fields):
             where = does.fields.get(issue.field or "") or does.source
             self.problems.add(f"{address}: {issue.message}", where, hint=issue.hint)
         return secrets if len(self.problems.found) == before else None

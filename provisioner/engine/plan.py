@@ -119,7 +119,10 @@ def _refuse_foreign(desired: Desired, snapshot: Snapshot, manifest: Manifest, ad
 def _fingerprint(snapshot: Snapshot, manifest: Manifest, work: _Planning) -> str:
     """What tells that the host has changed. It is printed, and so it is of what may be shown alone: a digest of a
     short secret would give that away."""
-    found = {str(address): one.shown(work.secrets_of(address)) for address, one in snapshot.resources.items()}
+    found = {
+        str(address): one.shown(one.secret_fields(work.secrets_of(address)))
+        for address, one in snapshot.resources.items()
+    }
     return digest([found, sorted(str(address) for address in manifest.owned)])
 
 
@@ -153,7 +156,7 @@ class _Planning:
         last = last_applied(address, self.manifest.owned.get(address), resource)
         secrets = self.secrets_of(address)
         changes = tuple(
-            replace(_located(change, declared), secret=is_hidden(change.field, secrets))
+            replace(_located(change, declared), secret=change.secret or is_hidden(change.field, secrets))
             for change in resource.changes_from(current, last)
         )
         if changes:
@@ -235,7 +238,13 @@ class _Planning:
             (s for s in self.steps.values() if s.action is not Action.DELETE),
             key=lambda step: enter.get(step.address, 0),
         )
-        return tuple(replace(step, secrets=self.secrets_of(step.address)) for step in (*deletes, *others))
+        return tuple(self._guarded(step) for step in (*deletes, *others))
+
+    def _guarded(self, step: Step) -> Step:
+        secrets = self.secrets_of(step.address)
+        for one in (step.before, step.after):
+            secrets = one.secret_fields(secrets) if one is not None else secrets
+        return replace(step, secrets=secrets)
 
 
 def _place(text: str) -> Source | None:

@@ -16,7 +16,7 @@ from provisioner.config import vault
 from provisioner.errors import ConfigError, HostError, Problem, Source
 from provisioner.model import Action, Address, Change, Check, Claim, Driver, Issue, Resource, StepResult, bad, spec
 from provisioner.resources import register
-from provisioner.secrets import MASK, Paths, learn, marked
+from provisioner.secrets import MASK, NO_SECRETS, Paths, learn, marked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,6 +41,9 @@ __all__ = [
 MAX_CONTENT = 8 * 1024 * 1024
 #: One less than what means "leave it as it is" to chown.
 _MAX_ID = 0xFFFFFFFE
+
+
+_CLOSE = 'write mode: "0600"'
 
 
 class OnDisk(Resource):
@@ -109,6 +112,10 @@ class OnDisk(Resource):
                     written = desired.resources[self.address].fields
                     field = next((word for word in ("path", "dest") if word in written), "name")
                     yield Issue(f"{parent} is no directory, but a {kind}", field, "give one of them another path")
+
+        secret = desired.resources[self.address].secrets if self.address in desired.resources else NO_SECRETS
+        if ("content",) in secret and getattr(self, "target", None) is None and _everyones(self.mode):
+            yield Issue("its content is secret, and everyone on the host may read it", "mode", _CLOSE, "warning")
 
     def _parents(self) -> Iterator[str]:
         path = posixpath.dirname(self.name)
@@ -244,8 +251,7 @@ class File(OnDisk):
             yield Check(f"{self.address} has the declared content", f"assert {at}.sha256sum == {digest!r}")
         yield from self._attribute_checks()
 
-    @classmethod
-    def secret_fields(cls, secrets: Paths) -> Paths:
+    def secret_fields(self, secrets: Paths) -> Paths:
         """What is text in the one version may be none in the other."""
         bodies = frozenset({("content",), ("content_base64",)})
         return secrets | bodies if secrets & bodies else secrets
@@ -300,6 +306,11 @@ def _mode(value: Any) -> str:
         hint = 'write the octal digits: "0644"'
         raise bad(f"'{value}' is not a mode", hint)
     return f"{int(text, 8):04o}"
+
+
+def _everyones(mode: str | None) -> bool:
+    """Whether everybody may read a file of this mode."""
+    return mode is None or bool(int(mode, 8) & 0o004)
 
 
 def _plausible(number: int) -> bool:

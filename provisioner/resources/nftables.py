@@ -97,8 +97,7 @@ class Nftables(Resource):
     def merged_over(self, current: Resource, changes: Iterable[Change] = ()) -> Resource:
         return self
 
-    @classmethod
-    def secret_fields(cls, secrets: Paths) -> Paths:
+    def secret_fields(self, secrets: Paths) -> Paths:
         """What nft makes of a ruleset says what the ruleset does."""
         return secrets | {("declared_as",)} if ("ruleset",) in secrets else secrets
 

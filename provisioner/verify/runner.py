@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from xml.etree import ElementTree
 
 from provisioner.errors import UsageError
+from provisioner.secrets import redact, without_secrets
 from provisioner.verify.suite import file_stem, write_suite
 
 if TYPE_CHECKING:
@@ -131,8 +132,9 @@ def run_suite(
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, without what would lead pytest astray."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_CORE_"))}
+    """This process's environment, without secrets, and without what would lead pytest astray."""
+    given = without_secrets(os.environ)
+    kept = {name: value for name, value in given.items() if not name.startswith(("PYTEST_", "COV_CORE_"))}
     package = str(Path(__file__).parents[2])
     return kept | {
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
@@ -166,6 +168,7 @@ def _write_junit(path: Path, reports: Mapping[str, Path], results: Mapping[str, 
             ElementTree.SubElement(case, "error", message=error.splitlines()[0]).text = error
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+        report = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True).decode()
+        path.write_text(redact(report), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from provisioner.errors import UsageError
 from provisioner.model import Check
 from provisioner.report.text import show_path
+from provisioner.secrets import redact
 from provisioner.verify import packets, probes
 from provisioner.verify.expect import expect_check
 
@@ -83,7 +84,7 @@ def write_suite(
     _make_empty(folder)
     _write_private(folder / "declared.json", _declared(hosts, targets))
     for name, text in texts.items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(redact(text))
     for name, desired in hosts.items():
         _copy_tests(folder / file_stem(name), desired.tests)
     return [folder / files[name] for name in hosts]
@@ -234,11 +235,11 @@ def _declared(hosts: Mapping[str, Desired], targets: Mapping[str, str]) -> str:
             for address, declared in desired.resources.items()
         ]
         found[file_stem(name)] = {"target": targets.get(name), "resources": resources}
-    return json.dumps(found, indent=1) + "\n"
+    return redact(json.dumps(found, indent=1)) + "\n"
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner reads: declared fields may hold a secret."""
+    """Writes a file that only its owner reads: declared fields may say what is nobody else's business."""
     path.touch(mode=0o600)
     path.chmod(0o600)
     path.write_text(text)

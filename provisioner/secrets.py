@@ -71,9 +71,6 @@ class Secret(str):
         made.source = source
         return made
 
-    def __str__(self) -> str:
-        return self
-
     def __repr__(self) -> str:
         return repr(MASK)
 

@@ -473,7 +473,8 @@ def _listing(target: Target, project: str) -> list[dict[str, Any]]:
     rows = []
     for address, owned in manifest.owned.items():
         resource, applied = found.get(address), manifests.last_applied(address, owned, None)
-        told = "  ".join(f"{name} {text}" for name, text in applied.summary()[:3]) if applied is not None else ""
+        summary = applied.shown_summary(owned.secrets)[:3] if applied is not None else []
+        told = "  ".join(f"{name} {text}" for name, text in summary)
         status = lines.get(address) or (short(told, 90) if resource is not None and told else "")
         rows.append(
             {

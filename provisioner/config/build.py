@@ -23,6 +23,7 @@ from provisioner.config.refusals import refused_keyword
 from provisioner.config.roles import Role, Roles, as_seen_from_here, default_role_path, project_folders
 from provisioner.config.source import Map, Seq, read_text, source_of
 from provisioner.config.tags import chosen
+from provisioner.config.taint import holds_secret
 from provisioner.config.tasks import (
     Assertion,
     Block,
@@ -43,7 +44,7 @@ from provisioner.config.values import Missing, located
 from provisioner.config.variables import MISSING, OMIT, Frame, Place, frames, has_template, written_at
 from provisioner.errors import ConfigError, Problem, Problems, Source, did_you_mean
 from provisioner.model import Address, Declared, Desired, Expect
-from provisioner.secrets import MASK, NO_SECRETS, are_known, is_secret, paths_in, texts_in
+from provisioner.secrets import MASK, NO_SECRETS, are_known, paths_in, texts_in
 
 if TYPE_CHECKING:
     from provisioner.config.inventory import Inventory
@@ -722,9 +723,8 @@ class _Build:
         if there is None:
             name = task.name
             if name is not None and has_template(name):
-                name = str(self.templates.render(name, frame, source_of(name) or task.source))
-            if is_secret(name):
-                name = MASK
+                told = self.templates.render(name, frame, source_of(name) or task.source)
+                name = MASK if holds_secret(told) else str(told)
             if use.silent:
                 secrets |= {(field,) for field in resource.declared() if field not in _SHOWN_ALWAYS}
             self.resources[address] = Declared(

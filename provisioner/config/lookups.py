@@ -91,7 +91,7 @@ def functions(templates: Callable[[], Templates]) -> Mapping[str, Any]:
             return found[0]
         if not all(isinstance(one, str) for one in found):
             return found
-        joined = ",".join(map(str, found))
+        joined = ",".join(found)
         return Secret(joined) if any(map(is_secret, found)) else joined
 
     @pass_context

@@ -218,7 +218,7 @@ class File(OnDisk):
         wanted, found = self._body(), current._body()
         if wanted is None and current.target is not None:
             changes.append(Change("target", current.target, None))
-        elif wanted is not None and wanted != found:
+        elif wanted is not None and wanted != found and (self.data is None or self.data != current.data):
             changes.append(Change(wanted[0], current._shown(), self._shown()))
         return changes + self._attribute_changes(current)
 

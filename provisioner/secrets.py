@@ -289,12 +289,19 @@ def redact(text: str) -> str:
     return _net.redact(text)
 
 
+_QUOTED = re.compile(r"'([^']+)'")
+
+
 def hide(text: str, value: Any) -> str:
-    """A text without the secrets that a value holds, however short they are."""
-    for secret in sorted(texts_in(value), key=len, reverse=True):
-        if secret:
-            text = text.replace(secret, MASK)
-    return redact(text)
+    """A text without the secrets that a value holds, however short they are, and without quoted pieces of them."""
+    secrets = sorted(filter(None, texts_in(value)), key=len, reverse=True)
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+
+    def masked(piece: re.Match[str]) -> str:
+        return f"'{MASK}'" if any(piece[1] in secret for secret in secrets) else piece[0]
+
+    return redact(_QUOTED.sub(masked, text) if secrets else text)
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:

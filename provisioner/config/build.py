@@ -44,7 +44,7 @@ from provisioner.config.values import Missing, located
 from provisioner.config.variables import MISSING, OMIT, Frame, Place, frames, has_template, written_at
 from provisioner.errors import ConfigError, Problem, Problems, Source, did_you_mean
 from provisioner.model import Address, Declared, Desired, Expect
-from provisioner.secrets import MASK, NO_SECRETS, are_known, paths_in, texts_in
+from provisioner.secrets import MASK, NO_SECRETS, are_known, paths_in
 
 if TYPE_CHECKING:
     from provisioner.config.inventory import Inventory
@@ -61,8 +61,6 @@ _OWN_VARIABLES = ("roles", "project")
 _ENTRY_KEYS = ("role", "vars", "when", "tags", "loop", "loop_control")
 #: What ``no_log`` does not hide: it is part of the address.
 _SHOWN_ALWAYS = ("name", "netns")
-#: A shorter text may be in an address by chance.
-_LONG_ENOUGH = 4
 _NO_NAMES: Mapping[str, Any] = {}
 
 
@@ -711,14 +709,14 @@ class _Build:
         try:
             if does.prepared:
                 fields = kind.resource.prepare(fields, _Context(self.templates, frame, does.source, does.raw))
+            secrets = paths_in(fields) if are_known() else NO_SECRETS
+            if secrets and self._refused_secrets(kind.resource, fields, secrets, does):
+                return
             resource = kind.resource.model_validate(fields)
         except ValueError as error:
             self.problems.extend(problems_of(error, kind.name, kind.resource, does.raw, does.source, frame))
             return
         address = resource.address
-        secrets = self._secrets(kind.resource, fields, address, does)
-        if secrets is None:
-            return
         there = self.resources.get(address)
         if there is None:
             name = task.name
@@ -738,28 +736,23 @@ class _Build:
                 f"{address} is declared twice, differently", does.fields.get("name") or does.source, hint=hint
             )
 
-    def _secrets(
-        self, resource: type[Resource], fields: Mapping[str, Any], address: Address, does: Declaration
-    ) -> Paths | None:
-        """Which of a resource's fields are secret; None where one may not be."""
-        secrets = paths_in(fields) if are_known() else NO_SECRETS
-        if not secrets:
-            return secrets
+    def _refused_secrets(
+        self, resource: type[Resource], fields: Mapping[str, Any], secrets: Paths, does: Declaration
+    ) -> bool:
+        """Whether a secret stands where it may not. It is told before the fields are read, of which errors tell."""
         before = len(self.problems.found)
         info = resource.model_fields["name"]
         names = {"name", "netns", *getattr(info.validation_alias, "choices", ())}
-        for path in secrets:
-            told = any(len(text) >= _LONG_ENOUGH and text in str(address) for text in texts_in(fields[path[0]]))
-            if path[0] in names or told:
-                self.problems.add(
-                    f"{address.kind}.{path[0]}: a name cannot be a secret: it is shown wherever the resource is",
-                    does.fields.get(path[0]) or does.source,
-                    hint="give it another name; if it is no secret, write it outside of the file that is encrypted",
-                )
+        for path in sorted(path for path in secrets if path[0] in names):
+            self.problems.add(
+                f"{resource.kind}.{path[0]}: a name cannot be a secret: it is shown wherever the resource is",
+                does.fields.get(path[0]) or does.source,
+                hint="give it another name; if it is no secret, write it outside of the file that is encrypted",
+            )
         for issue in resource.refuse_secrets(secrets, fields):
             where = does.fields.get(issue.field or "") or does.source
-            self.problems.add(f"{address}: {issue.message}", where, hint=issue.hint)
-        return secrets if len(self.problems.found) == before else None
+            self.problems.add(f"{resource.kind}.{issue.field}: {issue.message}", where, hint=issue.hint)
+        return len(self.problems.found) > before
 
     def _expect(self, does: Expectation, frame: Frame) -> None:
         made = does.render(frame)

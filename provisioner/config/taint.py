@@ -25,7 +25,7 @@ _LISTS = (list, tuple, set, frozenset, *_VIEWS)
 #: A piece of a secret that is shorter than this is not looked for in what is printed: it may be any word.
 _TELLING = 8
 #: Filters that tell nothing of a secret but what is no secret: how many, of what type, whether.
-_INNOCENT = frozenset(["length", "count", "type_debug", "bool", "list", "_counted", "_joined"])
+_INNOCENT = frozenset(["length", "count", "type_debug", "bool", "_counted", "_joined"])
 
 
 def secret(value: Any) -> Any:

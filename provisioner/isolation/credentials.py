@@ -96,16 +96,16 @@ def refused(secrets: Paths, fields: Mapping[str, Any], own: Iterable[str]) -> It
         name = _credential_name(field, fields.get(field))
         instead = f'give it as a credential: credentials: {{{name}: "{{{{ … }}}}"}}'
         if field == "Environment":
-            message = f"a secret in the environment is none: {_VISIBLE}, and all that the service starts inherits it"
+            message = f"a secret in the environment does not stay one: {_VISIBLE}; and what it starts inherits it"
             hint = f"{instead}; the service reads the file $CREDENTIALS_DIRECTORY/{name}"
         elif field.startswith("Exec"):
-            message = f"a secret on a command line is none: {_VISIBLE}, and `ps`"
+            message = f"a secret on a command line does not stay one: {_VISIBLE}, and `ps`"
             hint = f"{instead}, and let the program read the file ${{CREDENTIALS_DIRECTORY}}/{name}"
         elif field == "SetCredential":
-            message = f"a secret in SetCredential is none: {_VISIBLE}"
+            message = f"a secret in SetCredential does not stay one: {_VISIBLE}"
             hint = f"write instead: credentials: {{{name}: …}}, which only root and the service can read"
         else:
-            message = f"a secret in {field} is none: {_VISIBLE}"
+            message = f"a secret here does not stay one: {_VISIBLE}"
             hint = f"{instead}; if it is no secret, write it outside of the file that is encrypted"
         yield Issue(message, field, hint)
 

@@ -47,12 +47,19 @@ def opening_vaults(command: Callable[..., None]) -> Callable[..., None]:
 
 def _use_passwords(files: list[str], ids: list[str], ask: bool) -> None:
     import os
+    from dataclasses import replace
 
     from provisioner.config.vault import Keyring, passwords, use
 
-    use(Keyring(passwords(files=files, ids=ids, ask=ask, prompt=_ask)))
+    # What the command line names is read at once, as in Ansible; what the environment names, when it is needed.
+    named = passwords(files=files, ids=ids, ask=ask, prompt=_ask, environ={})
+    use(Keyring([*(replace(one, read=_value(one.read())) for one in named), *passwords()]))
     # What this starts does not inherit the password.
     os.environ.pop("NSPROV_VAULT_PASSWORD", None)
+
+
+def _value(password: bytes) -> Callable[[], bytes]:
+    return lambda: password
 
 
 def plan_key() -> bytes:

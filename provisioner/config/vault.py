@@ -148,7 +148,11 @@ class Keyring:
         # The password of the vault's own label first; the others too, as in Ansible.
         order = sorted(range(len(self._passwords)), key=lambda at: self._passwords[at].label != envelope.label)
         for index in order:
-            found = _opened(envelope, self._password(index))
+            try:
+                password = self._password(index)
+            except UsageError as error:
+                raise VaultError(error.message, error.hint) from None
+            found = _opened(envelope, password)
             if found is not None:
                 return found
         tried = ", ".join(dict.fromkeys(f"{one.label} ({one.source})" for one in self._passwords))

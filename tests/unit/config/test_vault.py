@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import select
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import indent
@@ -14,7 +18,6 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 from provisioner.config import vault
 from provisioner.config.source import read_text
 from provisioner.config.vault import Keyring, VaultError, passwords
-from provisioner.errors import UsageError
 from provisioner.secrets import is_secret
 from tests.unit.config.projects import Project
 
@@ -112,7 +115,7 @@ def test_a_source_that_gives_no_password_is_told(source: str, says: str, tmp_pat
     (tmp_path / "empty").write_text("\n")
     (tmp_path / "fails").write_text("#!/bin/sh\nexit 3\n")
     (tmp_path / "fails").chmod(0o755)
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(VaultError, match=says):
         ring(source.format(folder=tmp_path)).open(ansible_encrypts("x"))
 
 
@@ -232,3 +235,50 @@ def test_the_inventory_prints_vaults_closed_as_ansible_inventory_does(options: t
     found, wanted = (subprocess.run(one, capture_output=True, text=True, check=True).stdout for one in (ours, theirs))
     assert found.strip() == wanted.strip()
     assert "$ANSIBLE_VAULT;1.2;AES256;prod" in found
+
+
+def test_a_password_file_of_the_command_line_is_read_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "inventory.yml"
+    path.write_text("all: {hosts: {h1: }}")
+    command = [sys.executable, "-m", "provisioner", "validate", str(path), "--vault-password-file", "no/such"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (64, "")
+    assert done.stderr == "nsprov: --vault-password-file: no/such cannot be read: No such file or directory\n"
+
+
+def test_a_password_that_is_asked_for_is_not_shown_as_it_is_typed(tmp_path: Path) -> None:
+    """Typed at a terminal, it opens the vault; without one, that is told."""
+    path = tmp_path / "inventory.yml"
+    path.write_text(
+        'all:\n  hosts: {h1: }\n  vars:\n    nsprov_roles: ["{{ role }}"]\n    role: !vault |\n'
+        + indent(ansible_encrypts("workload-of-nobody"), " " * 8)
+    )
+    command = [sys.executable, "-m", "provisioner", "validate", str(path), "--ask-vault-pass"]
+    ours, theirs = os.openpty()
+    asked = subprocess.Popen(
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    said, typed = b"", False
+    for _ in range(60):
+        if not select.select([ours], [], [], 0.5)[0]:
+            if b"Vault password" in said and not typed:  # the prompt stands, and the echo is off
+                os.write(ours, b"open sesame\n")
+                typed = True
+            continue
+        try:
+            said += os.read(ours, 1000)
+        except OSError:
+            break  # the other end is closed
+    os.close(ours)
+    assert asked.wait(10) == 65
+    assert "there is no role '(secret)'" in said.decode()
+    assert "sesame" not in said.decode()
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 64
+    assert "there is nobody to ask" in done.stderr

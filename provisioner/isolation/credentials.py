@@ -112,6 +112,8 @@ def refused(secrets: Paths, fields: Mapping[str, Any], own: Iterable[str]) -> It
 
 def _credential_name(field: str, value: Any) -> str:
     """What the credential may be called: as the variable is, or the one that was set."""
+    if isinstance(value, Mapping):
+        return next((str(key).lower() for key, item in value.items() if any(True for _ in texts_in(item))), "password")
     for one in value if isinstance(value, (list, tuple)) else [value]:
         if any(True for _ in texts_in(one)):
             found = re.match(r"""["']?([A-Za-z_]\w*)[=:]""", str(one))

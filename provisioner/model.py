@@ -328,6 +328,10 @@ class Resource(BaseModel):
         value = self.shown(secrets).get(name)
         return _text(value) if isinstance(value, Mapping) else MASK
 
+    def secret_files(self, secrets: Paths) -> Iterable[tuple[str, str, bytes]]:
+        """What on the host holds a secret of this: the fact that it does, the file, and its content."""
+        return []
+
     def without(self, secrets: Paths) -> Resource:
         """This, as if it did not manage the fields that are secret; what must be given is empty then."""
         return _without(self, secrets) if secrets else self

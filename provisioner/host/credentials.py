@@ -16,7 +16,7 @@ __all__ = ["read", "remove", "write"]
 def read(unit: str) -> dict[str, str] | None:
     """The credentials that rest for a unit; None where there is no folder of them."""
     try:
-        files = sorted(Path(FOLDER, unit).iterdir())
+        files = sorted(one for one in Path(FOLDER, unit).iterdir() if one.is_file() and one.name[0] != ".")
         return {one.name: one.read_bytes().decode("utf-8", "surrogateescape") for one in files}
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -256,6 +256,10 @@ class File(OnDisk):
         bodies = frozenset({("content",), ("content_base64",)})
         return secrets | bodies if secrets & bodies else secrets
 
+    def secret_files(self, secrets: Paths) -> Iterable[tuple[str, str, bytes]]:
+        if self.data is not None and ("content",) in secrets:
+            yield f"{self.address} has the declared content", self.name, self.data
+
     def _masked(self, name: str, secrets: Paths) -> str:
         attributes = self._attributes()
         return f"{MASK}, {attributes}" if attributes and name == "content" else MASK

@@ -226,6 +226,11 @@ class Unit(Directives):
         """A credential is one, however it was written."""
         return secrets | {("credentials", name) for name in self.credentials or ()}
 
+    def secret_files(self, secrets: Paths) -> Iterable[tuple[str, str, bytes]]:
+        for name, text in (self.credentials or {}).items():
+            path = credentials.path_of(self.name, name)
+            yield f"the credential {name} of {self.address} is the declared one", path, text.encode()
+
     # -- relations --------------------------------------------------------------------------------
 
     def requires(self) -> Iterable[Address]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -90,12 +91,14 @@ def verify_hosts(
         return {}
     with tempfile.TemporaryDirectory(prefix="nsprov-verify-") as temporary:
         folder = Path(temporary, "suite")
-        write_suite(folder, {name: desired for name, (desired, _) in hosts.items()}, project=project)
+        # It checks that secrets are the declared ones; the key is in no file, and nowhere once this ends.
+        key = secrets.token_bytes(32)
+        write_suite(folder, {name: desired for name, (desired, _) in hosts.items()}, project=project, key=key)
         reports = {name: Path(temporary, f"{number}.xml") for number, name in enumerate(hosts)}
 
         def check(name: str) -> VerifyResult:
             report = reports[name] if junitxml else None
-            return run_suite(folder, hosts[name][1], host=name, junitxml=report)
+            return run_suite(folder, hosts[name][1], host=name, junitxml=report, key=key)
 
         with ThreadPoolExecutor(max_workers=min(len(hosts), 2 * (os.cpu_count() or 1))) as pool:
             results = dict(zip(hosts, pool.map(check, hosts), strict=True))
@@ -105,7 +108,13 @@ def verify_hosts(
 
 
 def run_suite(
-    folder: Path, target: str, *, host: str | None = None, junitxml: Path | None = None, select: Sequence[str] = ()
+    folder: Path,
+    target: str,
+    *,
+    host: str | None = None,
+    junitxml: Path | None = None,
+    select: Sequence[str] = (),
+    key: bytes | None = None,
 ) -> VerifyResult:
     """Runs a suite, or the part of it that is about ``host``, on the host that a testinfra URI names.
 
@@ -127,20 +136,24 @@ def run_suite(
             *select,
             *map(str, parts),
         ]
-        done = subprocess.run(command, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        done = subprocess.run(command, env=_environment(key), stdin=subprocess.DEVNULL, capture_output=True, text=True)
         return _result(done, results)
 
 
-def _environment() -> dict[str, str]:
+def _environment(key: bytes | None) -> dict[str, str]:
     """This process's environment, without secrets, and without what would lead pytest astray."""
     given = without_secrets(os.environ)
     kept = {name: value for name, value in given.items() if not name.startswith(("PYTEST_", "COV_CORE_"))}
     package = str(Path(__file__).parents[2])
-    return kept | {
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
-    }
+    return (
+        kept
+        | ({"NSPROV_VERIFY_KEY": key.hex()} if key else {})
+        | {
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
+        }
+    )
 
 
 def _result(done: subprocess.CompletedProcess[str], results: Path) -> VerifyResult:

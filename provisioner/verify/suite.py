@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from provisioner.errors import Source
-    from provisioner.model import Desired
+    from provisioner.model import Declared, Desired
 
 __all__ = ["file_stem", "write_suite"]
 
@@ -62,17 +62,25 @@ _HEAD = '''\
 
 
 def write_suite(
-    folder: Path, hosts: Mapping[str, Desired], *, project: str, targets: Mapping[str, str] | None = None
+    folder: Path,
+    hosts: Mapping[str, Desired],
+    *,
+    project: str,
+    targets: Mapping[str, str] | None = None,
+    key: bytes | None = None,
 ) -> list[Path]:
     """Writes the suite into ``folder``, and returns the files of facts, in the order of the hosts.
 
     ``targets`` are the testinfra URIs that the hosts are reached by where ``--hosts`` does not say. Files of an
     earlier suite are written over; a folder that holds anything else is refused.
+
+    With a key, which whoever runs it must have in its environment, the suite checks secrets as well: by digests that
+    say nothing without the key. It holds none otherwise.
     """
     targets = targets or {}
     files = {name: f"test_{file_stem(name)}.py" for name in hosts}
     texts = {
-        files[name]: _facts_file(name, desired, project, targets.get(name) or "URI", files[name])
+        files[name]: _facts_file(name, desired, project, targets.get(name) or "URI", files[name], key)
         for name, desired in hosts.items()
     }
     here = Path(__file__).parent
@@ -104,7 +112,7 @@ class _Fact(NamedTuple):
     source: Source | None
 
 
-def _facts(desired: Desired) -> Iterator[_Fact]:
+def _facts(desired: Desired, key: bytes | None) -> Iterator[_Fact]:
     """Every fact of a host once, reachability last: its packets are under way while the others are checked."""
     seen: set[Check] = set()
     titles: set[str] = set()
@@ -112,7 +120,7 @@ def _facts(desired: Desired) -> Iterator[_Fact]:
         _Fact(check, str(address), declared.source)
         for address, declared in desired.resources.items()
         # What would tell a secret, or let it be guessed by its digest, is left out.
-        for check in declared.resource.without(declared.secrets).checks()
+        for check in (*declared.resource.without(declared.secrets).checks(), *_sealed(declared, key))
     ]
     found += [_Fact(expect_check(expect), "who reaches whom", source) for expect, source in desired.expects]
     for one in found:
@@ -130,8 +138,17 @@ def _facts(desired: Desired) -> Iterator[_Fact]:
         yield one._replace(check=Check(title, one.check.code))
 
 
-def _facts_file(host: str, desired: Desired, project: str, target: str, file: str) -> str:
-    facts = list(_facts(desired))
+def _sealed(declared: Declared, key: bytes | None) -> Iterator[Check]:
+    """That secrets are what they shall be, without telling them."""
+    if key is None or not declared.secrets:
+        return
+    for title, path, content in declared.resource.secret_files(declared.secrets):
+        digest = probes.sealed_digest(key, content)
+        yield Check(title, f"assert sealed_file(host, {path!r}) == {digest!r}")
+
+
+def _facts_file(host: str, desired: Desired, project: str, target: str, file: str, key: bytes | None) -> str:
+    facts = list(_facts(desired, key))
     count = f"{len(facts)} fact{'' if len(facts) == 1 else 's'}"
     blocks: list[str] = []
     names: set[str] = set()

@@ -340,6 +340,18 @@ def test_an_apply_gives_them_to_the_host_and_to_nobody_else(project: Project) ->
     assert any("pytest" in line for line in seen.lines)
 
 
+def test_a_secret_that_somebody_changed_on_the_host_is_told_and_not_shown(project: Project) -> None:
+    project.sh("cp -p /etc/s/pin /root/pin; printf x-changed-by-hand >>/etc/s/pin")
+    said = project.nsprov("verify", INVENTORY, "--junitxml", "/root/report.xml", code=1)
+    assert "file//etc/s/pin has the declared content" in said
+    text = project.nsprov("plan", INVENTORY)
+    assert "content  (secret) -> (secret, changed)" in text
+    assert "x-changed-by-hand" not in said + text
+    nothing_in({"what was said": said + text, "the report": project.sh("cat /root/report.xml")})
+    project.sh("cp -p /root/pin /etc/s/pin")
+    project.nsprov("verify", INVENTORY)
+
+
 def test_credentials_rest_where_only_root_reads_them(project: Project) -> None:
     assert project.sh("find /run/nsprov -printf '%M %u %P\\n' | sort -k3").splitlines() == [
         "drwx------ root ",
@@ -493,6 +505,20 @@ def test_an_encrypted_credential_is_passed_as_it_is(project: Project) -> None:
     )
     project.nsprov("apply", INVENTORY, "--yes")
     assert project.sh("cat /run/encrypted-saw") == "sealed-inside"
+    project.nsprov("plan", INVENTORY, "--detailed-exitcode")
+
+
+def test_credentials_of_a_unit_that_never_started_go_when_it_leaves_the_configuration(project: Project) -> None:
+    """Cut off between writing its credentials and starting it, and then given up."""
+    more = "\n- unit: {name: late, ExecStart: /bin/sleep infinity, credentials: {token: '{{ credential }}'}}\n"
+    project.configure("two", more)
+    project.nsprov("apply", INVENTORY, "--yes")
+    project.sh("systemctl stop late")
+    assert project.sh("ls /run/nsprov/credentials/late.service").split() == ["token"]
+    project.configure("two")
+    assert "- unit/late.service" in project.nsprov("plan", INVENTORY)
+    project.nsprov("apply", INVENTORY, "--yes")
+    assert project.sh("ls /run/nsprov/credentials").split() == ["app.service"]
     project.nsprov("plan", INVENTORY, "--detailed-exitcode")
 
 

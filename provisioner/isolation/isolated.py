@@ -281,6 +281,7 @@ class Isolated(Rooted):
             self.harden,
             network,
             bool(self.init),
+            credentials=bool(getattr(self, "credentials", None)),
             pins=pins,
             by_socket=getattr(self, "socket", None) is not None,
             pid_of=shared.get("pid") or self._holder(),

@@ -71,6 +71,8 @@ class Wish:
     #: The network namespace that it is in, by name.
     netns: str | None = None
     init: bool = False
+    #: Whether it is given credentials by other means than its directives.
+    credentials: bool = False
     #: Whether a socket starts it, which it is handed over by its process's number.
     by_socket: bool = False
     #: Pinned namespaces to enter, by type: the file of each.
@@ -157,7 +159,7 @@ def _launch(wish: Wish, systemd: int) -> Launch:
         proc_options=tuple(options),
         proc_read_only=users or wanted.get("ProtectKernelTunables") == "yes",
         hands_over_folders=users and any(own.get(name) for name in _FOLDERS),
-        hands_over_credentials=users and any(own.get(name) for name in _CREDENTIALS),
+        hands_over_credentials=users and (wish.credentials or any(own.get(name) for name in _CREDENTIALS)),
         numbered=numbered,
         init=wish.init,
         become=Become(

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, field_validator, model_validator
 from provisioner.directives import Value
 from provisioner.directives.kernel import limit_checks
 from provisioner.directives.spec import Part, check_directives, compared
+from provisioner.isolation import credentials
 from provisioner.isolation.isolated import Isolated
 from provisioner.model import (
     Action,
@@ -32,6 +33,7 @@ from provisioner.model import (
 )
 from provisioner.network import NetnsName
 from provisioner.resources import register
+from provisioner.secrets import Paths
 
 if TYPE_CHECKING:
     from provisioner.host import Host
@@ -104,6 +106,7 @@ class Unit(Isolated):
 
     kind: ClassVar[str] = "unit"
     workload: ClassVar[bool] = True
+    may_be_secret: ClassVar[tuple[str, ...]] = ("credentials",)
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
@@ -138,6 +141,12 @@ class Unit(Isolated):
         effect=Effect.RESTART,
         doc="a timer of the same name, which is started instead of the service and starts it in its time",
         examples=[{"OnCalendar": "daily"}],
+    )
+    credentials: dict[str, str] | None = spec(
+        None,
+        effect=Effect.RESTART,
+        doc="secrets by name; the service reads each as the file $CREDENTIALS_DIRECTORY/NAME, and nobody else can",
+        examples=[{"db_password": "{{ vault_db_password }}"}],
     )
     restart_on: tuple[str, ...] | None = spec(
         None,
@@ -187,6 +196,11 @@ class Unit(Isolated):
             raise bad(f"'{name}' is a template", f"name an instance, such as {whole.replace('@.', '@1.')}")
         return whole
 
+    @field_validator("credentials", mode="before")
+    @classmethod
+    def _credentials(cls, value: Any) -> Any:
+        return credentials.validated(value)
+
     @field_validator("restart_on", mode="before")
     @classmethod
     def _triggers(cls, value: Any) -> Any:
@@ -204,9 +218,20 @@ class Unit(Isolated):
     def _whole(self) -> Unit:
         if self.socket is not None and self.timer is not None:
             raise bad("a unit has a socket or a timer, not both", "declare the other one as a unit of its own")
+        if self.credentials and self.unit_type != "service":
+            raise bad(f"a {self.unit_type} takes no credentials here", "give them to the service that it starts")
         if (self.socket or self.timer) and self.unit_type != "service":
             raise bad(f"a {self.unit_type} has no socket or timer of its own")
         return self
+
+    def secret_fields(self, secrets: Paths) -> Paths:
+        """A credential is one, however it was written."""
+        return secrets | {("credentials", name) for name in self.credentials or ()}
+
+    def secret_files(self, secrets: Paths) -> Iterable[tuple[str, str, bytes]]:
+        for name, text in (self.credentials or {}).items():
+            path = credentials.path_of(self.name, name)
+            yield f"the credential {name} of {self.address} is the declared one", path, text.encode()
 
     # -- relations --------------------------------------------------------------------------------
 
@@ -292,6 +317,8 @@ class Unit(Isolated):
             changes.append(Change("state", current.state, self.state, Effect.RESTART))
         if self.netns != current.netns and (self.netns is not None or (before is not None and before.netns)):
             changes.append(Change("netns", current.netns, self.netns, Effect.RESTART))
+        last_given = before.credentials if before is not None else None
+        changes += credentials.changes(self.credentials, current.credentials, last_given)
         changes += self.hidden_changes(current, self.directive_changes(current, before))
         for field in ("socket", "timer"):
             changes += _part_changes(field, getattr(self, field), getattr(current, field), getattr(before, field, None))
@@ -325,6 +352,7 @@ class Unit(Isolated):
             if name in _SHOWN or name == "Slice":
                 title = f"{self.address} is in {value}" if name == "Slice" else f"{self.address} {name} is {value}"
                 yield Check(title, f"assert unit_property(host, {unit!r}, {name!r}) == {value!r}")
+        yield from credentials.checks(self.address, unit, self.credentials or ())
         if running:
             yield from limit_checks(self.address, unit, self.directives)
 
@@ -346,20 +374,31 @@ class UnitDriver(Driver[Unit]):
     """Makes transient units, changes what can change on a running one, and restarts for the rest."""
 
     def observe(self, host: Host, scope: Scope) -> Iterable[Unit]:
+        from provisioner.host import credentials as resting
         from provisioner.host.units import Units
 
         units = Units(host.systemd)
         for address, specs in scope.of("unit").items():
             if units.exists(address.name):
                 yield _observed(units, address.name, [one for one in specs if isinstance(one, Unit)])
+            elif address in scope.undeclared and resting.read(address.name) is not None:
+                # Its start was cut off, and it was given up: what it was to be given goes with it.
+                yield Unit.observed(name=address.name, state="stopped", credentials=resting.read(address.name))
 
     def carry_out(self, host: Host, steps: Sequence[Step]) -> Iterator[StepResult]:
+        from provisioner.host import credentials as resting
         from provisioner.host.units import Units
 
         units = Units(host.systemd)
         action = steps[0].action
+        for step in steps:
+            if isinstance(step.after, Unit):
+                resting.write(step.address.name, step.after.credentials)
         if action is Action.DELETE:
             results = _stop(units, steps)
+            for name, (error, _) in results.items():
+                if not error:
+                    resting.remove(name)
         elif action is Action.CREATE:
             results = units.start(_in_order({s.address.name: _start(s.after) for s in steps if s.after is not None}))
         else:
@@ -386,9 +425,12 @@ class UnitDriver(Driver[Unit]):
 
 
 def _observed(units: Units, name: str, specs: Sequence[Unit]) -> Unit:
+    from provisioner.host import credentials as resting
+
     if not specs:
         return Unit.observed(name=name)
     found = _without_defaults(units.directives(name, [_with_path(one) for one in specs]), specs)
+    found = credentials.without_own(name, found)
     path = str(found.pop("NetworkNamespacePath", ""))
     fields: dict[str, Any] = dict(found)
     if path.startswith(_NETNS):
@@ -402,6 +444,7 @@ def _observed(units: Units, name: str, specs: Sequence[Unit]) -> Unit:
         if wanted and units.exists(other):
             fields[field] = part.model_validate(_part(units, other, wanted))
             main = other
+    fields["credentials"] = resting.read(name) or None
     return Unit.observed(name=name, state=_state(units, main), **fields)
 
 
@@ -443,6 +486,8 @@ def _start(unit: Resource, gone: Iterable[str] = (), *, replaces: bool = False) 
     made: dict[str, Value] = {name: value for name, value in unit.directives.items() if name not in left}
     if unit.netns and "netns" not in left:
         made["NetworkNamespacePath"] = _NETNS + unit.netns
+    if unit.credentials:
+        made["LoadCredential"] = (*made.get("LoadCredential", ()), *credentials.loaded(unit.name, unit.credentials))
     if unit.unit_type == "service":
         made.setdefault("Type", "exec")
         if made["Type"] == "oneshot" and unit.timer is None and unit.socket is None:

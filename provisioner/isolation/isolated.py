@@ -295,8 +295,16 @@ class Isolated(Rooted):
         issues = [Issue(one.message, one.field, one.hint) for one in (*troubles, *made.troubles)]
         issues += [Issue(message, name) for name, message in self.view_contradictions()]
         issues += self._not_shown(made.directives)
+        issues += self._not_made(facts.get("namespaces"))
         issues += [Issue(one, "harden", severity="warning") for one in made.left]
         return type(self).observed(**fields, **made.directives), issues
+
+    def _not_made(self, there: Sequence[str] | None) -> Iterator[Issue]:
+        """The kinds of namespaces that the host's kernel does not make."""
+        for kind in self.kinds if there is not None else ():
+            if kind not in there:
+                hint = f"its kernel has none, or user.max_{'mnt' if kind == 'mount' else kind}_namespaces is 0 (sysctl)"
+                yield Issue(f"this host makes no {kind} namespaces", "isolate", hint)
 
     def _not_shown(self, made: Mapping[str, Value]) -> Iterator[Issue]:
         """What a launcher needs in a strict view that is not in it."""

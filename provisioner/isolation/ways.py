@@ -237,15 +237,25 @@ def _impossible(wish: Wish, launch: Launch) -> Iterable[Trouble]:
     if own.get("DynamicUser", "no") != "no" and "user" not in wish.kinds:
         yield Trouble(
             "DynamicUser goes with no launcher, which has to start as root",
-            "add user to isolate: then its users are nobody else's, too",
+            "add user to isolate: then its users are nobody else's, too" + _newer(wish),
             "DynamicUser",
         )
     elif wish.profile == "strict" and "user" not in launch.enter and launch.become.user is None:
         yield Trouble(
             "harden: strict gives a unit users of its own by DynamicUser, which goes with no launcher",
-            "add user to isolate, or name a User",
+            "add user to isolate, or name a User" + _newer(wish),
             "isolate",
         )
+
+
+def _newer(wish: Wish) -> str:
+    """The version of systemd that would need no launcher for it."""
+    alone = not wish.pins and wish.pid_of is None
+    return (
+        f"; systemd {_PRIVATE_PIDS} needs no launcher for {' and '.join(sorted(wish.kinds & {'pid', 'cgroup'}))}"
+        if alone
+        else ""
+    )
 
 
 def _with_launchers(given: str, launch: Launch) -> Value:

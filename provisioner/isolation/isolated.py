@@ -301,8 +301,8 @@ class Isolated(Rooted):
 
     def _not_made(self, there: Sequence[str] | None) -> Iterator[Issue]:
         """The kinds of namespaces that the host's kernel does not make."""
-        for kind in self.kinds if there is not None else ():
-            if kind not in there:
+        for kind in self.kinds:
+            if there is not None and kind not in there:
                 hint = f"its kernel has none, or user.max_{'mnt' if kind == 'mount' else kind}_namespaces is 0 (sysctl)"
                 yield Issue(f"this host makes no {kind} namespaces", "isolate", hint)
 

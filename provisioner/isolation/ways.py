@@ -250,12 +250,8 @@ def _impossible(wish: Wish, launch: Launch) -> Iterable[Trouble]:
 
 def _newer(wish: Wish) -> str:
     """The version of systemd that would need no launcher for it."""
-    alone = not wish.pins and wish.pid_of is None
-    return (
-        f"; systemd {_PRIVATE_PIDS} needs no launcher for {' and '.join(sorted(wish.kinds & {'pid', 'cgroup'}))}"
-        if alone
-        else ""
-    )
+    kinds = " and ".join(sorted(wish.kinds & {"pid", "cgroup"}))
+    return "" if wish.pins or wish.pid_of else f"; systemd {_PRIVATE_PIDS} needs no launcher for {kinds}"
 
 
 def _with_launchers(given: str, launch: Launch) -> Value:

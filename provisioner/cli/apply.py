@@ -173,6 +173,7 @@ def validate(
     Where a template asks for host facts, this machine's stand in for them.
     """
     from provisioner.engine.graph import concerns
+    from provisioner.fleet.connect import connection_of
     from provisioner.host import Host
     from provisioner.report.text import counted, warning_lines
 
@@ -182,6 +183,7 @@ def validate(
     built = session.build(lambda _: facts)
     for name, desired in built.items():
         session.project_of(name)
+        connection_of(name, session.variables(name))
         resources, expects = len(desired.resources), len(desired.expects)
         typer.echo(f"{name}   {counted(resources, 'resource')}, {counted(expects, 'expectation')}")
         for doubt in concerns(desired):

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, field_validator, model_validator
 from provisioner.directives import Value
 from provisioner.directives.kernel import limit_checks
 from provisioner.directives.spec import Part, check_directives, compared
+from provisioner.errors import did_you_mean
 from provisioner.isolation import credentials
 from provisioner.isolation.isolated import Isolated
 from provisioner.model import (
@@ -274,7 +275,10 @@ class Unit(Isolated):
                 yield Issue(f"this {what} waits for nothing: systemd does not start it", field, hint)
         for trigger in self.triggers():
             if trigger not in desired.resources:
-                yield Issue(f"restart_on names {trigger}, which is not declared", "restart_on")
+                there = [str(one) for one in desired.resources]
+                whole = f"{trigger}.service"
+                guess = f"did you mean '{whole}'?" if whole in there else did_you_mean(str(trigger), there)
+                yield Issue(f"restart_on names {trigger}, which is not declared", "restart_on", guess)
 
     def _starting(self) -> Iterable[tuple[str, frozenset[str], str | None]]:
         """What starts services, in it or beside it: its type, its directives, and the field that they are in."""
@@ -416,6 +420,11 @@ class UnitDriver(Driver[Unit]):
         found = {}
         for one in resources:
             state = units.state(one.name)
+            starters = [(name, units.state(name)) for name in _starters(one)]
+            waiting = next((name for name, known in starters if known is not None and known.active == "active"), None)
+            if waiting is not None and (state is None or state.active == "inactive"):
+                found[one.address] = f"waits for {waiting}"
+                continue
             if state is None:
                 found[one.address] = "not loaded"
                 continue

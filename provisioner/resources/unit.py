@@ -36,6 +36,7 @@ from provisioner.secrets import Paths
 if TYPE_CHECKING:
     from provisioner.host import Host
     from provisioner.host.units import Failed, Start, Units
+    from provisioner.model import TaskContext
 
 __all__ = ["Socket", "Timer", "Unit"]
 
@@ -193,6 +194,10 @@ class Unit(Directives):
         if whole.endswith("@.service"):
             raise bad(f"'{name}' is a template", f"name an instance, such as {whole.replace('@.', '@1.')}")
         return whole
+
+    @classmethod
+    def prepare(cls, fields: dict[str, Any], context: TaskContext) -> dict[str, Any]:
+        return credentials.as_secrets(fields)
 
     @field_validator("credentials", mode="before")
     @classmethod

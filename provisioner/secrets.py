@@ -52,6 +52,9 @@ _LONG = 8
 #: Shorter than this is no secret that could be told from other text. Where it is a marked field, it is masked.
 _SHORT = 4
 _SHORT_NUMBER = 6
+#: A secret that is longer than this is looked for in pieces, and beyond that not at all: nothing quotes so much.
+_PIECE = 1024
+_MOST = 64 * 1024
 #: Words that say nothing of a secret, and that a report cannot do without.
 _COMMON = frozenset({
     "true", "false", "none", "null", "root", "admin", "administrator", "user", "users", "default", "localhost", "local",
@@ -188,8 +191,8 @@ class _Net:
         #: Whether anything was marked at all, long enough to be looked for or not.
         self.used = False
         self._known: set[str] = set()
-        self._spellings: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
+        #: What is looked for, by how it begins.
+        self._spellings: dict[str, set[str]] = {}
 
     def __bool__(self) -> bool:
         return self.used
@@ -199,21 +202,29 @@ class _Net:
             return
         self._known.add(text)
         found = {one for part in _parts(text, whole) if len(part) >= _SHORT for one in _spellings(part)}
-        fresh = {one for one in found if len(one) >= _SHORT and one.lower() not in _COMMON}
-        if not fresh <= self._spellings:
-            self._spellings |= fresh
-            self._pattern = None
+        for one in found:
+            if len(one) >= _SHORT and one.lower() not in _COMMON:
+                self._spellings.setdefault(one[:_SHORT], set()).add(one)
 
     def holds(self, text: str) -> bool:
         return text in self._known
 
     def redact(self, text: str) -> str:
+        there = sorted(self._in(text), key=len, reverse=True)
+        return re.sub("|".join(map(_expression, there)), MASK, text) if there else text
+
+    def _in(self, text: str) -> list[str]:
+        """Which spellings a text has. A run may know thousands, so that few of them are searched for: those whose
+        beginnings are among the text's pieces."""
         if not self._spellings:
-            return text
-        if self._pattern is None:
-            ordered = sorted(self._spellings, key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(_expression, ordered)))
-        return self._pattern.sub(MASK, text)
+            return []
+        pieces = {text[at : at + _SHORT] for at in range(len(text) - _SHORT + 1)}
+        return [
+            one
+            for begin in pieces & self._spellings.keys()
+            for one in self._spellings[begin]
+            if (len(one) < 2 * _SHORT or one[_SHORT : 2 * _SHORT] in pieces) and one in text
+        ]
 
 
 def _expression(needle: str) -> str:
@@ -224,7 +235,10 @@ def _expression(needle: str) -> str:
 
 def _parts(text: str, whole: bool) -> set[str]:
     """The text, and each of its lines that says something: a report may show it line by line."""
+    text = text[:_MOST]
     parts = {text, text.strip()}
+    if len(text) > _PIECE:
+        parts = {text[at : at + _PIECE] for at in range(0, len(text), _PIECE)}
     if not whole:
         parts |= {line.strip() for line in text.splitlines() if len(line.strip()) >= _LONG}
     return parts
@@ -296,7 +310,8 @@ def hide(text: str, value: Any) -> str:
     """A text without the secrets that a value holds, however short they are, and without quoted pieces of them."""
     secrets = sorted(filter(None, texts_in(value)), key=len, reverse=True)
     for secret in secrets:
-        text = text.replace(secret, MASK)
+        bounded = len(secret) < _SHORT  # a letter that is a secret is no reason to garble every word
+        text = re.sub(_expression(secret), MASK, text) if bounded else text.replace(secret, MASK)
 
     def masked(piece: re.Match[str]) -> str:
         return f"'{MASK}'" if any(piece[1] in secret for secret in secrets) else piece[0]

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from provisioner.model import Change, Check, Effect, Issue, bad
-from provisioner.secrets import Paths, texts_in
+from provisioner.secrets import Paths, learn, marked, texts_in
 
-__all__ = ["FOLDER", "changes", "checks", "loaded", "path_of", "refused", "validated", "without_own"]
+__all__ = ["FOLDER", "as_secrets", "changes", "checks", "loaded", "path_of", "refused", "validated", "without_own"]
 
 #: Where credentials rest: in memory, in a folder and in files that only root reads. A unit of nsprov's is gone after
 #: a boot, and so are they. systemd reads them at each start of the unit, also when nsprov does not run.
@@ -45,6 +45,15 @@ def validated(value: Any) -> Any:
     if sum(len(str(text).encode("utf-8", "surrogatepass")) for text in value.values()) > _MOST:
         raise bad(f"the credentials have more than the {_MOST} bytes that systemd takes")
     return {str(name): str(text) for name, text in sorted(value.items())} or None
+
+
+def as_secrets(fields: dict[str, Any]) -> dict[str, Any]:
+    """A unit's fields, whose credentials are secrets however they were written."""
+    if "credentials" not in fields:
+        return fields
+    given = marked(fields["credentials"])
+    learn(given)
+    return {**fields, "credentials": given}
 
 
 def loaded(unit: str, names: Iterable[str]) -> tuple[str, ...]:

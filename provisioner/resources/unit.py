@@ -39,6 +39,7 @@ from provisioner.secrets import Paths
 if TYPE_CHECKING:
     from provisioner.host import Host
     from provisioner.host.units import Failed, Start, Units
+    from provisioner.model import TaskContext
 
 __all__ = ["Socket", "Timer", "Unit"]
 
@@ -196,6 +197,10 @@ class Unit(Isolated):
         if whole.endswith("@.service"):
             raise bad(f"'{name}' is a template", f"name an instance, such as {whole.replace('@.', '@1.')}")
         return whole
+
+    @classmethod
+    def prepare(cls, fields: dict[str, Any], context: TaskContext) -> dict[str, Any]:
+        return credentials.as_secrets(fields)
 
     @field_validator("credentials", mode="before")
     @classmethod

@@ -178,6 +178,11 @@ class Project:
         exports = f"export NSPROV_VAULT_PASSWORD_FILE=/root/password APP_TOKEN={shlex.quote(now['from_env'])}\n"
         self.box.write("/root/run", f'{exports}exec {sys.executable} -m provisioner "$@"\n')
 
+    def stands(self, round: str) -> None:
+        """Have the host as the secrets of a round make it."""
+        self.configure(round)
+        self.nsprov("apply", INVENTORY, "--yes")
+
     def write(self, path: str, text: str) -> None:
         self.box.write(f"{PROJECT}/{path}", text)
 
@@ -314,7 +319,9 @@ def test_a_plan_shows_none_in_any_format(project: Project) -> None:
 
 
 def test_an_apply_gives_them_to_the_host_and_to_nobody_else(project: Project) -> None:
+    project.configure("one")
     with watched(project.box) as seen:
+        project.nsprov("plan", INVENTORY, "--out", "/root/plan.json")
         project.nsprov("apply", INVENTORY, "--plan", "/root/plan.json")
         project.nsprov("plan", INVENTORY, "--detailed-exitcode")
         project.nsprov("verify", INVENTORY, "--verbose", "--junitxml", "/root/report.xml")
@@ -341,6 +348,7 @@ def test_an_apply_gives_them_to_the_host_and_to_nobody_else(project: Project) ->
 
 
 def test_a_secret_that_somebody_changed_on_the_host_is_told_and_not_shown(project: Project) -> None:
+    project.stands("one")
     project.sh("cp -p /etc/s/pin /root/pin; printf x-changed-by-hand >>/etc/s/pin")
     said = project.nsprov("verify", INVENTORY, "--junitxml", "/root/report.xml", code=1)
     assert "file//etc/s/pin has the declared content" in said
@@ -353,6 +361,7 @@ def test_a_secret_that_somebody_changed_on_the_host_is_told_and_not_shown(projec
 
 
 def test_credentials_rest_where_only_root_reads_them(project: Project) -> None:
+    project.stands("one")
     assert project.sh("find /run/nsprov -printf '%M %u %P\\n' | sort -k3").splitlines() == [
         "drwx------ root ",
         "drwx------ root credentials",
@@ -366,6 +375,7 @@ def test_credentials_rest_where_only_root_reads_them(project: Project) -> None:
 
 
 def test_a_secret_that_changes_is_shown_as_that_and_a_failing_apply_puts_the_old_one_back(project: Project) -> None:
+    project.stands("one")
     failing = "\n- unit: {name: fails, Type: oneshot, ExecStart: /bin/false, After: app.service}\n"
     project.configure("two", failing)
     text = project.nsprov("plan", INVENTORY)
@@ -383,6 +393,7 @@ def test_a_secret_that_changes_is_shown_as_that_and_a_failing_apply_puts_the_old
 
 
 def test_a_saved_plan_is_stale_once_a_secret_in_it_is_another(project: Project) -> None:
+    project.stands("one")
     project.configure("two")
     project.nsprov("plan", INVENTORY, "--out", "/root/plan.json")
     project.configure("one")
@@ -394,11 +405,10 @@ def test_a_saved_plan_is_stale_once_a_secret_in_it_is_another(project: Project) 
     project.nsprov("apply", INVENTORY, "--plan", "/root/plan.json")
     assert project.sh("cat /etc/s/inline") == secrets("two")["inline"]
     nothing_in({**project.said, **project.kept()})
-    project.configure("one")
-    project.nsprov("apply", INVENTORY, "--yes")
 
 
 def test_killed_in_the_middle_nothing_is_left_behind_and_the_next_apply_goes_on(project: Project) -> None:
+    project.stands("one")
     project.configure("two", "\n- unit: {name: slow, Type: oneshot, ExecStart: /bin/sleep 30, After: app.service}\n")
     project.sh("sh /root/run apply /root/secrets/inventory.yml --yes >/root/killed 2>&1 & echo $! >/root/pid")
     project.sh("for i in $(seq 100); do systemctl is-active slow | grep -q activating && break; sleep 0.1; done")
@@ -412,6 +422,7 @@ def test_killed_in_the_middle_nothing_is_left_behind_and_the_next_apply_goes_on(
 
 
 def test_the_report_of_a_defect_has_none(project: Project) -> None:
+    project.configure("one")
     defect = """
         import provisioner.engine.apply as apply
         def defect(target, observed, **kw):
@@ -523,7 +534,7 @@ def test_credentials_of_a_unit_that_never_started_go_when_it_leaves_the_configur
 
 
 def test_a_destroy_leaves_no_credential(project: Project) -> None:
-    project.configure("two")
+    project.stands("two")
     project.nsprov("destroy", INVENTORY, "--yes")
     assert project.sh("find /run/nsprov /var/lib/nsprov 2>/dev/null") == ""
     nothing_in({**project.said, **project.kept()})

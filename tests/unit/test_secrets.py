@@ -121,9 +121,17 @@ def test_what_is_no_secret_to_speak_of_garbles_nothing(word: str) -> None:
     assert redacted(text, word) == text
 
 
+def test_a_large_secret_is_cut_out_though_it_is_not_looked_for_as_a_whole() -> None:
+    text = "".join(f"line {number} of a secret that is long\n" for number in range(1000))
+    found = redacted(f"a {text} b", text)
+    assert "of a secret" not in found
+    assert found.startswith("a (secret)")
+
+
 def test_an_error_about_a_secret_hides_it_however_short_and_pieces_of_it() -> None:
     assert hide("'7' is not a mode", Secret("7")) == "'(secret)' is not a mode"
     assert hide("'KEY' is not an assignment", [Secret("PRIVATE KEY")]) == "'(secret)' is not an assignment"
+    assert hide("a mode is not a", Secret("e")) == "a mode is not a"
     assert hide("'x' is not a mode", "x") == "'x' is not a mode"
 
 

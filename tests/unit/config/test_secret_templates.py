@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from provisioner import secrets
+from provisioner.config.build import build_desired
+from provisioner.config.inventory import load_inventory
 from provisioner.secrets import MASK, hidden
 from tests.unit.config.projects import Project
 
@@ -224,3 +226,40 @@ def test_an_option_of_a_role_that_has_the_wrong_type_is_not_quoted(project: Proj
     project.file("roles/web/meta/argument_specs.yml", "argument_specs: {main: {options: {size: {type: int}}}}")
     (found,) = project.errors()
     assert "'size' must be a whole number, not what it is" in found
+
+
+def test_a_credential_is_a_secret_though_it_was_written_as_it_is(project: Project) -> None:
+    project.tasks("- unit: {name: x, ExecStart: /bin/x, credentials: {pw: literal-password, 'b.c': 12345678}}")
+    (one,) = project.build().resources.values()
+    assert one.resource.shown(one.secrets)["credentials"] == {"b.c": MASK, "pw": MASK}
+    assert secrets.redact("it says literal-password and 12345678") == "it says (secret) and (secret)"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("{'a/b': x}", "'a/b' cannot be the name of a credential"),
+        ("{'.a': x}", "'.a' cannot be the name of a credential"),
+        ("{a: [x]}", "the credential 'a' must be a text"),
+        ("[a]", "credentials are names and texts"),
+        ("{a: '{{ \"x\" * 600000 }}', b: '{{ \"y\" * 600000 }}'}", "more than the 1048576 bytes that systemd takes"),
+    ],
+)
+def test_what_cannot_be_a_credential_is_told(given: str, says: str, project: Project) -> None:
+    project.tasks(f"- unit: {{name: x, ExecStart: /bin/x, credentials: {given}}}")
+    (found,) = project.errors()
+    assert "unit.credentials: " in found
+    assert says in found
+
+
+def test_values_of_an_encrypted_ini_inventory_are_secrets(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from provisioner.config import vault
+    from tests.unit.config.test_vault import ansible_encrypts
+
+    vault.use(vault.Keyring(vault.passwords(environ={"NSPROV_VAULT_PASSWORD": "open sesame"})))
+    project.tasks("- file: {path: /etc/x, content: '{{ token }}'}")
+    project.file("hosts", ansible_encrypts("[web]\nh1 token=abcdef-ini\n[web:vars]\nnsprov_roles=['web']\n"))
+    inventory = load_inventory([str(project.folder / "hosts")])
+    (one,) = build_desired(inventory, "h1", {}, role_path=[project.folder / "roles"]).resources.values()
+    assert one.resource.shown(one.secrets)["content"] == MASK
+    vault.use(vault.Keyring())

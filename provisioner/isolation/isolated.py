@@ -18,7 +18,7 @@ from provisioner.errors import did_you_mean
 from provisioner.isolation.hardening import Profile, profile
 from provisioner.isolation.launch import workload_of
 from provisioner.isolation.rooted import Rooted
-from provisioner.isolation.ways import KINDS, PINNED, KindName, Trouble, Wish, carried_out, ways
+from provisioner.isolation.ways import KINDS, PINNED, SHARED_MEMORY, KindName, Trouble, Wish, carried_out, ways
 from provisioner.model import Address, Change, Desired, Effect, Issue, Resource, bad, jsonable, spec
 from provisioner.network.values import netns_name
 from provisioner.resources.file import File
@@ -404,6 +404,8 @@ class Isolated(Rooted):
                 continue
             if name == "BindReadOnlyPaths":
                 value = tuple(one for one in value if not one.startswith("/run/nsprov"))
+            if name == "TemporaryFileSystem":
+                value = tuple(one for one in value if one != SHARED_MEMORY)
             if not value or (self.has_own_view and name in _OF_VIEW):
                 continue
             if name.startswith("Exec") and isinstance(value, tuple):

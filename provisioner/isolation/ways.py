@@ -20,13 +20,15 @@ from provisioner.directives import BadValue, Value
 from provisioner.isolation.hardening import Profile, hardened
 from provisioner.isolation.launch import Become, Launch, workload_of
 
-__all__ = ["KINDS", "PINNED", "CarriedOut", "KindName", "Trouble", "Wish", "carried_out", "ways"]
+__all__ = ["KINDS", "PINNED", "SHARED_MEMORY", "CarriedOut", "KindName", "Trouble", "Wish", "carried_out", "ways"]
 
 KindName = Literal["mount", "pid", "net", "ipc", "uts", "user", "cgroup", "time"]
 #: The kinds of namespaces that Linux has (namespaces(7)).
 KINDS: tuple[KindName, ...] = ("mount", "pid", "net", "ipc", "uts", "user", "cgroup", "time")
 #: Those that last without a process, and are entered rather than made.
 PINNED: tuple[KindName, ...] = ("uts", "user", "time")
+#: What a unit with an ipc namespace has for POSIX shared memory, as TemporaryFileSystem takes it.
+SHARED_MEMORY = "/dev/shm:mode=1777"
 
 #: The version of systemd from which on it makes these itself.
 _PRIVATE_PIDS = _CONTROL_GROUPS_EX = 257
@@ -114,6 +116,7 @@ def carried_out(wish: Wish, systemd: int) -> CarriedOut:
             left += (f"the workload itself is left {launch.become.bounding or 'no capability'} in the end",)
         made |= {name: value for name, value in found.directives.items() if name not in made}
         troubles += [Trouble(why, "leave it out, or isolate less", name) for name, why in found.refused.items()]
+    made |= _own_shared_memory(made)
     if launch.isolates and (given := str(wish.own.get("CapabilityBoundingSet", "~"))) != "~":
         made["CapabilityBoundingSet"] = _with_launchers(given, launch)
     if launch.needed:
@@ -196,6 +199,16 @@ def _by_directives(wish: Wish, systemd: int) -> Iterable[tuple[str, Value]]:
     needed = list(dict.fromkeys(one for one in (wish.pid_of, *shared) if one is not None))
     for name in ("BindsTo", "After") if needed else ():
         yield name, directives.canonical("service", name, [*wish.own.get(name, ()), *needed])
+
+
+def _own_shared_memory(made: Mapping[str, Value]) -> dict[str, Value]:
+    """POSIX shared memory is files in /dev/shm: no namespace keeps those apart, and PrivateDevices shows the host's."""
+    mounted = [*made.get("TemporaryFileSystem", ()), *made.get("BindPaths", ()), *made.get("BindReadOnlyPaths", ())]
+    named = any("/dev/shm" in one.split(":")[:2] for one in mounted)
+    if named or (made.get("PrivateIPC", "no") == "no" and not made.get("IPCNamespacePath")):
+        return {}
+    own = [*made.get("TemporaryFileSystem", ()), SHARED_MEMORY]
+    return {"TemporaryFileSystem": directives.canonical("service", "TemporaryFileSystem", own)}
 
 
 def _contradictions(wish: Wish, added: Mapping[str, Value]) -> Iterable[Trouble]:

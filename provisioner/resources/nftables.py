@@ -10,7 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from provisioner.errors import ConfigError, Problem, did_you_mean
 from provisioner.model import Action, Change, Check, Driver, Issue, Resource, StepResult, bad, spec
-from provisioner.network import NetnsName
+from provisioner.network import NetnsName, interface_address
 from provisioner.resources import register
 from provisioner.rulesets import NftTable, Rejected, Ruleset, Write, check_ruleset, count_lines, statements_of
 from provisioner.secrets import Paths
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from provisioner.host import Host
-    from provisioner.model import Desired, Scope, Step, TaskContext
+    from provisioner.model import Address, Desired, Scope, Step, TaskContext
 
 __all__ = ["Nftables"]
 
 _FAMILIES = ("ip", "ip6", "inet", "arp", "bridge", "netdev")
+_DEVICES = re.compile(r"\bdevices?\s*=?\s*(\{[^}]*\}|\S+)")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_./-]{0,255}")
 
 
@@ -81,6 +82,21 @@ class Nftables(Resource):
         if any(one.word == "table" for one in statements_of(self.ruleset) if one.depth == 0):
             return self.ruleset, 0
         return f"table {self.name} {{\n{self.ruleset}}}\n", 1
+
+    def _devices(self) -> Iterator[Address]:
+        """The interfaces that its chains are hooked to by name: the kernel takes such a chain away with them."""
+        text, _ = self.block()
+        for one in statements_of(text):
+            if one.depth == 2 and one.word == "type" and (found := _DEVICES.search(one.text)):
+                for word in re.split(r"[\s,{}]+", found[1]):
+                    if name := word.strip('"'):
+                        yield interface_address(self.netns, name)
+
+    def lives_in(self) -> Iterable[Address]:
+        return [*super().lives_in(), *self._devices()]
+
+    def follows(self) -> Iterable[Address]:
+        return list(self._devices())
 
     def audit(self, desired: Desired) -> Iterable[Issue]:
         text, before = self.block()

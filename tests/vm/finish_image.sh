@@ -1,6 +1,6 @@
-# Run by mmdebstrap (with bash: the number of a file descriptor may have two digits) over a tree that has all of its packages: turns it into an image, and writes that, with its kernel
-# and initrd, as a tar archive to the file descriptor $NSPROV_IMAGE_FD. $1 is the tree. Runs in mmdebstrap's own namespaces, as root
-# there, which need not be root outside.
+# Run by mmdebstrap over a tree that has all of its packages: turns it into an image, and writes that, with its kernel
+# and initrd, as a tar archive to the file descriptor $NSPROV_IMAGE_FD. $1 is the tree. Runs in mmdebstrap's own
+# namespaces, as root there, which need not be root outside; with bash, as a descriptor may have more than one digit.
 set -eu
 tree=$1
 image=$tree.image

@@ -93,7 +93,9 @@ def show(fleet: Fleet) -> None:
 
 def enter(fleet: Fleet, name: str, command: list[str]) -> None:
     ssh = fleet.machine(name).ssh
-    os.execvp(ssh[0], [*ssh, shlex.join(command)] if command else ssh)
+    # One word is a line for the shell, as it is to ssh; several are an argument list, and arrive as they were given.
+    line = command if len(command) < 2 else [shlex.join(command)]
+    os.execvp(ssh[0], [*ssh, *line])
 
 
 if __name__ == "__main__":

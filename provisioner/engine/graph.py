@@ -56,10 +56,32 @@ def _all_needs(resources: Mapping[Address, Resource]) -> dict[Address, set[Addre
             if stand_in not in resources:
                 needs.setdefault(stand_in, set()).add(address)
     among = {*resources, *needs}
+    furnishings = _furnishings(resources)
     for address, resource in resources.items():
         wanted = {*resource.requires(), *resource.follows()}
         needs[address] = {one for one in wanted if one in among}
+        if resource.workload:
+            needs[address].update(*(furnishings.get(home, ()) for home in resource.lives_in()))
     return needs
+
+
+def _furnishings(resources: Mapping[Address, Resource]) -> dict[Address, set[Address]]:
+    """What is in each network namespace before something runs there: its interfaces, and what belongs to those.
+
+    A workload must never be there before its firewall is, nor still be there after it.
+    """
+    living = dependents(resources)
+    found: dict[Address, set[Address]] = {}
+    for netns in (home for home in living if home.kind == "netns"):
+        inside: set[Address] = set()
+        open_homes = [netns]
+        while open_homes:
+            for one in living.get(open_homes.pop(), ()):
+                if one not in inside and not resources[one].workload:
+                    inside.add(one)
+                    open_homes.append(one)
+        found[netns] = inside
+    return found
 
 
 def dependents(resources: Mapping[Address, Resource]) -> dict[Address, list[Address]]:

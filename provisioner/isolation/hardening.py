@@ -62,7 +62,12 @@ _STRICT: dict[str, str | tuple[str, ...]] = {
     "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",  # no looking at routes and interfaces
     "RestrictNamespaces": "yes",  # new namespaces reach much of the kernel that is for root else
     "MemoryDenyWriteExecute": "yes",  # what it is made to write it cannot run
-    "SystemCallFilter": ("@system-service", "~@privileged @resources"),  # what services use, and nothing of root's
+    # What services use, and nothing of root's; no keys, which no namespace keeps apart; and no ring on which the
+    # kernel does calls that no filter has seen.
+    "SystemCallFilter": (
+        "@system-service",
+        "~@privileged @resources @keyring io_uring_enter io_uring_register io_uring_setup",
+    ),
     "SystemCallErrorNumber": "EPERM",  # a program that only tries goes on
     "UMask": "0077",  # its files are its own
 }

@@ -18,7 +18,7 @@ from provisioner.errors import did_you_mean
 from provisioner.isolation.hardening import Profile, profile
 from provisioner.isolation.launch import workload_of
 from provisioner.isolation.rooted import Rooted
-from provisioner.isolation.ways import KINDS, PINNED, KindName, Trouble, Wish, carried_out, ways
+from provisioner.isolation.ways import KINDS, PINNED, SHARED_MEMORY, KindName, Trouble, Wish, carried_out, ways
 from provisioner.model import Address, Change, Desired, Effect, Issue, Resource, bad, jsonable, spec
 from provisioner.network.values import netns_name
 from provisioner.resources.file import File
@@ -101,9 +101,9 @@ class Isolated(Rooted):
     join: dict[str, str] | None = spec(
         None,
         effect=Effect.RESTART,
-        doc="a unit whose network, ipc and pid namespaces it shares; or by kind: a unit for net, ipc and pid, a "
-        "`namespace` or a unit that brings one for user, uts, time and ipc",
-        examples=["web.service", {"pid": "web.service", "uts": "box"}],
+        doc="a unit whose network, ipc and pid namespaces it shares; or by kind: a unit (`web.service`) for net, ipc "
+        "and pid, and a `namespace` by its name for ipc, pid, user, uts and time",
+        examples=["web", {"pid": "web.service", "uts": "box"}],
     )
 
     # -- from a task ------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ class Isolated(Rooted):
                 raise bad(f"a namespace of kind '{kind}' cannot be joined", hint)
             if not isinstance(name, str):
                 raise bad(f"join.{kind} takes a name", "for instance join: {pid: web.service}")
-            unit = kind in ("net", "pid") or isinstance(value, str)
+            unit = kind == "net" or isinstance(value, str)
             text = netns_name(f"{name}.service" if unit and "." not in name else name)
             if unit and not text.endswith(".service"):
                 raise bad(f"{text} is no service, and has no namespaces", "for instance join: web.service")
@@ -234,6 +234,12 @@ class Isolated(Rooted):
         for name, fields in self.brings_root():
             yield type(self)(name=name, **fields)
 
+    def _holder(self) -> str | None:
+        """The unit that holds the named pid namespace that it joins."""
+        pid = self._joined("pid")
+        named = pid is not None and not pid.endswith(".service")
+        return Namespace(type="pid", name=pid).holder if named and pid else None
+
     def _hosts_file(self) -> str | None:
         """The file that it sees as /etc/hosts: without, programs would ask name servers for its hostname."""
         own = "uts" in self.kinds and "mount" in self.kinds and not self._joined("uts")
@@ -244,9 +250,10 @@ class Isolated(Rooted):
     def isolation_needs(self) -> list[Address]:
         """What takes it along when it goes."""
         found = [Address("namespace", f"{type}/{name}") for type, name in self.pins().items()]
-        ipc = self._joined("ipc")
-        if ipc is not None and not ipc.endswith(".service"):
-            found.append(Address("namespace", f"ipc/{ipc}"))
+        for kind in ("ipc", "pid"):
+            name = self._joined(kind)
+            if name is not None and not name.endswith(".service"):
+                found.append(Address("namespace", f"{kind}/{name}"))
         units = {name for kind, name in (self.join or {}).items() if kind in _SHARED and name.endswith(".service")}
         units |= {root for root in (self.root_unit(),) if root is not None}
         return [*found, *(Address("unit", name) for name in sorted(units))]
@@ -274,9 +281,10 @@ class Isolated(Rooted):
             self.harden,
             network,
             bool(self.init),
+            credentials=bool(getattr(self, "credentials", None)),
             pins=pins,
             by_socket=getattr(self, "socket", None) is not None,
-            pid_of=shared.get("pid"),
+            pid_of=shared.get("pid") or self._holder(),
             net_of=shared.get("net"),
             ipc_of=shared.get("ipc"),
             ipc_path=pinned_path("ipc", ipc) if ipc is not None and not ipc.endswith(".service") else None,
@@ -287,8 +295,16 @@ class Isolated(Rooted):
         issues = [Issue(one.message, one.field, one.hint) for one in (*troubles, *made.troubles)]
         issues += [Issue(message, name) for name, message in self.view_contradictions()]
         issues += self._not_shown(made.directives)
+        issues += self._not_made(facts.get("namespaces"))
         issues += [Issue(one, "harden", severity="warning") for one in made.left]
         return type(self).observed(**fields, **made.directives), issues
+
+    def _not_made(self, there: Sequence[str] | None) -> Iterator[Issue]:
+        """The kinds of namespaces that the host's kernel does not make."""
+        for kind in self.kinds:
+            if there is not None and kind not in there:
+                hint = f"its kernel has none, or user.max_{'mnt' if kind == 'mount' else kind}_namespaces is 0 (sysctl)"
+                yield Issue(f"this host makes no {kind} namespaces", "isolate", hint)
 
     def _not_shown(self, made: Mapping[str, Value]) -> Iterator[Issue]:
         """What a launcher needs in a strict view that is not in it."""
@@ -388,6 +404,8 @@ class Isolated(Rooted):
                 continue
             if name == "BindReadOnlyPaths":
                 value = tuple(one for one in value if not one.startswith("/run/nsprov"))
+            if name == "TemporaryFileSystem":
+                value = tuple(one for one in value if one != SHARED_MEMORY)
             if not value or (self.has_own_view and name in _OF_VIEW):
                 continue
             if name.startswith("Exec") and isinstance(value, tuple):

@@ -20,13 +20,15 @@ from provisioner.directives import BadValue, Value
 from provisioner.isolation.hardening import Profile, hardened
 from provisioner.isolation.launch import Become, Launch, workload_of
 
-__all__ = ["KINDS", "PINNED", "CarriedOut", "KindName", "Trouble", "Wish", "carried_out", "ways"]
+__all__ = ["KINDS", "PINNED", "SHARED_MEMORY", "CarriedOut", "KindName", "Trouble", "Wish", "carried_out", "ways"]
 
 KindName = Literal["mount", "pid", "net", "ipc", "uts", "user", "cgroup", "time"]
 #: The kinds of namespaces that Linux has (namespaces(7)).
 KINDS: tuple[KindName, ...] = ("mount", "pid", "net", "ipc", "uts", "user", "cgroup", "time")
 #: Those that last without a process, and are entered rather than made.
 PINNED: tuple[KindName, ...] = ("uts", "user", "time")
+#: What a unit with an ipc namespace has for POSIX shared memory, as TemporaryFileSystem takes it.
+SHARED_MEMORY = "/dev/shm:mode=1777"
 
 #: The version of systemd from which on it makes these itself.
 _PRIVATE_PIDS = _CONTROL_GROUPS_EX = 257
@@ -71,6 +73,8 @@ class Wish:
     #: The network namespace that it is in, by name.
     netns: str | None = None
     init: bool = False
+    #: Whether it is given credentials by other means than its directives.
+    credentials: bool = False
     #: Whether a socket starts it, which it is handed over by its process's number.
     by_socket: bool = False
     #: Pinned namespaces to enter, by type: the file of each.
@@ -112,6 +116,7 @@ def carried_out(wish: Wish, systemd: int) -> CarriedOut:
     told = {one.field for one in troubles}
     refused = [Trouble(why, "leave it out, or isolate less", name) for name, why in found.refused.items()]
     troubles += [one for one in refused if one.field not in told]
+    made |= _own_shared_memory(made)
     if launch.isolates and (given := str(wish.own.get("CapabilityBoundingSet", "~"))) != "~":
         made["CapabilityBoundingSet"] = _with_launchers(given, launch)
     if launch.needed:
@@ -157,7 +162,7 @@ def _launch(wish: Wish, systemd: int) -> Launch:
         proc_options=tuple(options),
         proc_read_only=users or wanted.get("ProtectKernelTunables") == "yes",
         hands_over_folders=users and any(own.get(name) for name in _FOLDERS),
-        hands_over_credentials=users and any(own.get(name) for name in _CREDENTIALS),
+        hands_over_credentials=users and (wish.credentials or any(own.get(name) for name in _CREDENTIALS)),
         numbered=numbered,
         init=wish.init,
         become=Become(
@@ -194,6 +199,16 @@ def _by_directives(wish: Wish, systemd: int) -> Iterable[tuple[str, Value]]:
     needed = list(dict.fromkeys(one for one in (wish.pid_of, *shared) if one is not None))
     for name in ("BindsTo", "After") if needed else ():
         yield name, directives.canonical("service", name, [*wish.own.get(name, ()), *needed])
+
+
+def _own_shared_memory(made: Mapping[str, Value]) -> dict[str, Value]:
+    """POSIX shared memory is files in /dev/shm: no namespace keeps those apart, and PrivateDevices shows the host's."""
+    mounted = [*made.get("TemporaryFileSystem", ()), *made.get("BindPaths", ()), *made.get("BindReadOnlyPaths", ())]
+    named = any("/dev/shm" in one.split(":")[:2] for one in mounted)
+    if named or (made.get("PrivateIPC", "no") == "no" and not made.get("IPCNamespacePath")):
+        return {}
+    own = [*made.get("TemporaryFileSystem", ()), SHARED_MEMORY]
+    return {"TemporaryFileSystem": directives.canonical("service", "TemporaryFileSystem", own)}
 
 
 def _contradictions(wish: Wish, added: Mapping[str, Value]) -> Iterable[Trouble]:
@@ -235,15 +250,21 @@ def _impossible(wish: Wish, launch: Launch) -> Iterable[Trouble]:
     if own.get("DynamicUser", "no") != "no" and "user" not in wish.kinds:
         yield Trouble(
             "DynamicUser goes with no launcher, which has to start as root",
-            "add user to isolate: then its users are nobody else's, too",
+            "add user to isolate: then its users are nobody else's, too" + _newer(wish),
             "DynamicUser",
         )
     elif wish.profile == "strict" and "user" not in launch.enter and launch.become.user is None:
         yield Trouble(
             "harden: strict gives a unit users of its own by DynamicUser, which goes with no launcher",
-            "add user to isolate, or name a User",
+            "add user to isolate, or name a User" + _newer(wish),
             "isolate",
         )
+
+
+def _newer(wish: Wish) -> str:
+    """The version of systemd that would need no launcher for it."""
+    kinds = " and ".join(sorted(wish.kinds & {"pid", "cgroup"}))
+    return "" if wish.pins or wish.pid_of else f"; systemd {_PRIVATE_PIDS} needs no launcher for {kinds}"
 
 
 def _with_launchers(given: str, launch: Launch) -> Value:

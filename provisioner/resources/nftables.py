@@ -10,19 +10,21 @@ from pydantic.json_schema import SkipJsonSchema
 
 from provisioner.errors import ConfigError, Problem, did_you_mean
 from provisioner.model import Action, Change, Check, Driver, Issue, Resource, StepResult, bad, spec
-from provisioner.network import NetnsName
+from provisioner.network import NetnsName, interface_address
 from provisioner.resources import register
 from provisioner.rulesets import NftTable, Rejected, Ruleset, Write, check_ruleset, count_lines, statements_of
+from provisioner.secrets import Paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from provisioner.host import Host
-    from provisioner.model import Desired, Scope, Step, TaskContext
+    from provisioner.model import Address, Desired, Scope, Step, TaskContext
 
 __all__ = ["Nftables"]
 
 _FAMILIES = ("ip", "ip6", "inet", "arp", "bridge", "netdev")
+_DEVICES = re.compile(r"\bdevices?\s*=?\s*(\{[^}]*\}|\S+)")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_./-]{0,255}")
 
 
@@ -81,6 +83,21 @@ class Nftables(Resource):
             return self.ruleset, 0
         return f"table {self.name} {{\n{self.ruleset}}}\n", 1
 
+    def _devices(self) -> Iterator[Address]:
+        """The interfaces that its chains are hooked to by name: the kernel takes such a chain away with them."""
+        text, _ = self.block()
+        for one in statements_of(text):
+            if one.depth == 2 and one.word == "type" and (found := _DEVICES.search(one.text)):
+                for word in re.split(r"[\s,{}]+", found[1]):
+                    if name := word.strip('"'):
+                        yield interface_address(self.netns, name)
+
+    def lives_in(self) -> Iterable[Address]:
+        return [*super().lives_in(), *self._devices()]
+
+    def follows(self) -> Iterable[Address]:
+        return list(self._devices())
+
     def audit(self, desired: Desired) -> Iterable[Issue]:
         text, before = self.block()
         for one in statements_of(text):
@@ -95,6 +112,10 @@ class Nftables(Resource):
 
     def merged_over(self, current: Resource, changes: Iterable[Change] = ()) -> Resource:
         return self
+
+    def secret_fields(self, secrets: Paths) -> Paths:
+        """What nft makes of a ruleset says what the ruleset does."""
+        return secrets | {("declared_as",)} if ("ruleset",) in secrets else secrets
 
     def summary(self) -> list[tuple[str, str]]:
         return [("ruleset", "; ".join([f"{count_lines(self.ruleset)} lines", *self._contents()]))]

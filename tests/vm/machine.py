@@ -1,177 +1,187 @@
 """A virtual machine with a kernel of its own: all cgroup v2 controllers, a real systemd, and nsprov in it.
 
-The image is a Debian tree of the same release as this machine, with this machine's Python packages copied in,
-so that nothing is fetched by the guest. It is kept in ``.cache/`` until what it is made of changes. Commands
-run over a serial line, answered by ``answer_commands.py`` in the guest; there is no network.
+It has one wire, to the machine that emulates it, which reaches nothing but its ssh server. Its root disk is a
+copy-on-write view of an image; a second disk brings it its name, its keys and the checkout, and a third is empty,
+for whoever wants to measure one. All that exists of a machine outside of it is one folder and one process.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
-import json
+import io
 import os
+import select
 import shlex
-import shutil
+import signal
 import socket
 import subprocess
-import sys
-import tempfile
+import tarfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-PACKAGES = "systemd,systemd-sysv,dbus,iproute2,nftables,libnftables1,python3,udev,kmod,iputils-ping,procps,libsystemd0"
+from tests.vm.images import CHECKOUT, Image, VmError
+
+MEMORY = "1024"
+PROCESSORS = "2"
+SCRATCH_BYTES = 1 << 30
 BOOT_SECONDS = 240
-
-
-def kernel() -> tuple[Path, Path, str]:
-    """The kernel, its initrd and its version, of Debian's linux-image-cloud-amd64."""
-    found = sorted(Path("/boot").glob("vmlinuz-*-cloud-*"))
-    if not found:
-        raise RuntimeError("no kernel for virtual machines: apt-get install linux-image-cloud-amd64 initramfs-tools")
-    version = found[-1].name.removeprefix("vmlinuz-")
-    return found[-1], Path(f"/boot/initrd.img-{version}"), version
-
-
-def image() -> Path:
-    """The root image without the project, built when there is none for this kernel and these packages."""
-    _, _, version = kernel()
-    lock = "".join(path.read_text() for path in sorted(CHECKOUT.glob("requirements*")) if path.is_file())
-    mark = hashlib.sha256(f"{PACKAGES} {version} {lock} {sys.version} 2".encode()).hexdigest()[:12]
-    cache = Path(os.environ.get("NSPROV_CACHE", CHECKOUT / ".cache")) / "vm"
-    made = cache / f"root-{mark}.ext4"
-    if not made.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            _build(Path(scratch), made, version)
-    return made
-
-
-def _build(scratch: Path, made: Path, version: str) -> None:
-    release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
-    tree = scratch / "tree"
-    subprocess.run(
-        ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", release["VERSION_CODENAME"], tree],
-        check=True,
-    )
-    shutil.copytree(f"/lib/modules/{version}", tree / "lib/modules" / version, symlinks=True)
-    subprocess.run(["depmod", "-b", tree, version], check=True)
-    packages = next(Path(sys.prefix, "lib").glob("python3*/site-packages"))
-    shutil.copytree(packages, tree / "opt/nsprov/packages", symlinks=True)
-    service = tree / "etc/systemd/system/answer-commands.service"
-    service.write_text(
-        "[Unit]\nAfter=basic.target dbus.service\n"
-        "[Service]\nExecStart=/usr/bin/python3 /opt/nsprov/answer_commands.py\nStandardInput=null\n"
-    )
-    wants = tree / "etc/systemd/system/multi-user.target.wants"
-    wants.mkdir(exist_ok=True)
-    (wants / service.name).symlink_to(f"/etc/systemd/system/{service.name}")
-    shutil.copy(Path(__file__).parent / "answer_commands.py", tree / "opt/nsprov/answer_commands.py")
-    fresh = scratch / "root.ext4"
-    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", tree, fresh, "3G"], check=True)
-    fresh.rename(made)
+# Short names for interfaces; and nothing that only slows an emulated processor down.
+KERNEL_OPTIONS = "net.ifnames=0 mitigations=off modprobe.blacklist=kvm_amd,kvm_intel"
+SENT = ("provisioner", "roles", "templates", "inventories", "tests", "pyproject.toml")
 
 
 class Machine:
-    """A running virtual machine; ``run`` is a command in it. Ends with ``close``."""
+    """A virtual machine of a fleet: ``start`` it, ``run`` commands in it, and ``stop`` it."""
 
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="nsprov-vm-"))
-        disk = image()
-        vmlinuz, initrd, _ = kernel()
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(self.folder / "serial"))
-        listener.listen(1)
+    def __init__(self, fleet: Path, name: str) -> None:
+        self.name = name
+        self.ssh = ["ssh", "-F", str(fleet / "ssh_config"), name]
+        self.folder = fleet / name
         self.console = self.folder / "console.txt"
-        self._qemu = subprocess.Popen(
-            shlex.split(
-                f"qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -display none -no-reboot"
-                f" -kernel {vmlinuz} -initrd {initrd} -append 'root=/dev/vda rw console=ttyS0 quiet'"
-                f" -drive file={disk},format=raw,if=virtio,snapshot=on -nic none"
-                f" -serial file:{self.console} -serial unix:{self.folder / 'serial'}"
-            ),
-            stdin=subprocess.DEVNULL,
-        )
-        self._line, _ = listener.accept()
-        listener.close()
-        self._buffer = b""
-        self._wait_until_ready()
-        self._send_project()
+        self._started: subprocess.Popen[bytes] | None = None
+
+    def start(self, image: Image, accelerator: str, authorized_key: str, *, outlives_us: bool) -> None:
+        """Start it, without waiting for it; unless it outlives us, the kernel ends it when this process ends."""
+        (self.folder / "port").write_text(str(_free_port()))
+        (self.folder / "release").write_text(image.release)
+        (self.folder / "scratch").touch()
+        os.truncate(self.folder / "scratch", SCRATCH_BYTES)
+        self._write_seed(authorized_key)
+        command: list[str | Path] = [
+            *([] if outlives_us else ["setpriv", "--pdeathsig=KILL", "--"]),
+            *("qemu-system-x86_64", "-name", self.name),
+            *("-accel", accelerator, "-cpu", "max", "-smp", PROCESSORS, "-m", MEMORY),
+            *("-nodefaults", "-display", "none", "-serial", f"file:{self.console}"),
+            *("-kernel", image.kernel, "-initrd", image.initrd),
+            *("-append", f"root=/dev/vda rw console=ttyS0 quiet {KERNEL_OPTIONS}"),
+            *_disk("root", image.root, "snapshot=on"),
+            *_disk("seed", self.folder / "seed.tar", "readonly=on"),
+            *_disk("scratch", self.folder / "scratch", "cache=unsafe"),
+            *("-netdev", f"user,id=wire,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:{self.port}-:22"),
+            *("-device", "virtio-net-pci,netdev=wire,romfile="),
+            *("-device", "virtio-rng-pci"),
+        ]
+        with (self.folder / "qemu.txt").open("wb") as log:
+            self._started = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
+            )
+        (self.folder / "pid").write_text(str(self._started.pid))
+
+    @property
+    def port(self) -> int:
+        """Where its ssh server is reached on 127.0.0.1."""
+        return int((self.folder / "port").read_text())
+
+    @property
+    def release(self) -> str:
+        return (self.folder / "release").read_text()
+
+    @property
+    def running(self) -> bool:
+        with self._process() as process:
+            return process is not None
+
+    def wait_until_ready(self) -> None:
+        """Wait until its ssh server lets us in."""
+        deadline = time.monotonic() + BOOT_SECONDS
+        while not self._greets():
+            if not self.running or time.monotonic() > deadline:
+                raise VmError(f"the virtual machine {self.name} did not start:\n{self._last_words()}")
+            time.sleep(0.2)
+        self.run("true", timeout=60)
 
     def run(
         self, command: str | list[str], input: str | None = None, check: bool = True, timeout: float = 300
     ) -> subprocess.CompletedProcess[str]:
         """A shell command, or an argument list, as root in the guest."""
         argv = ["bash", "-c", command] if isinstance(command, str) else command
-        answer = self._ask({"argv": argv, "input": input}, timeout)
-        done: subprocess.CompletedProcess[str] = subprocess.CompletedProcess(
-            argv, answer["code"], answer["stdout"], answer["stderr"]
+        done = subprocess.run(
+            [*self.ssh, shlex.join(argv)],
+            input=input or "",
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=timeout,
         )
         if check and done.returncode != 0:
             raise AssertionError(f"{command!r} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done
 
     def nsprov(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        path = "/opt/nsprov/checkout:/opt/nsprov/packages"
-        command = ["env", f"PYTHONPATH={path}", "python3", "-m", "provisioner", *args]
-        return self.run(command, check=check)
+        return self.run(["nsprov", *args], check=check)
 
     def write(self, path: str, text: str) -> None:
         self.run(["sh", "-c", 'mkdir -p "$(dirname "$1")" && cat > "$1"', "sh", path], input=text)
 
-    def close(self) -> None:
-        self._line.close()
-        self._qemu.kill()
-        self._qemu.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def stop(self) -> None:
+        """End it at once, as pulling the plug does."""
+        subprocess.run([*self.ssh, "-O", "exit"], capture_output=True, timeout=30, check=False)
+        with self._process() as process:
+            if process is None:
+                return
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            if self._started:
+                self._started.wait()
+            select.select([process], [], [], 30)
 
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + BOOT_SECONDS
-        while time.monotonic() < deadline:
-            if self._qemu.poll() is not None:
-                break
-            with contextlib.suppress(TimeoutError):
-                if self._ask({"argv": ["true"], "input": None}, 5)["code"] == 0:
-                    return
-        console = self.console.read_text(errors="replace")[-3000:] if self.console.exists() else ""
-        self.close()
-        raise RuntimeError(f"the virtual machine did not start:\n{console}")
+    @contextlib.contextmanager
+    def _process(self) -> Iterator[int | None]:
+        """Its emulator as a pidfd, or None when it has ended: a pid alone may be another program's by now."""
+        try:
+            pid = int((self.folder / "pid").read_text())
+            handle = os.pidfd_open(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            yield None
+            return
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            yield handle if os.fsencode(self.folder) in command else None
+        except (FileNotFoundError, ProcessLookupError):
+            yield None
+        finally:
+            os.close(handle)
 
-    def _send_project(self) -> None:
-        files = subprocess.run(
-            [
-                "tar",
-                "-C",
-                CHECKOUT,
-                "-cz",
-                "--exclude=__pycache__",
-                "provisioner",
-                "roles",
-                "templates",
-                "inventories",
-                "tests",
-            ],
-            check=True,
-            capture_output=True,
-        ).stdout
-        self.run(
-            "mkdir -p /opt/nsprov/checkout && base64 -d | tar -xz -C /opt/nsprov/checkout",
-            input=base64.b64encode(files).decode(),
-        )
+    def _greets(self) -> bool:
+        # The emulator accepts connections before the guest does, and holds them open.
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 2) as line:
+            return line.recv(4) == b"SSH-"
+        return False
 
-    def _ask(self, request: dict[str, object], timeout: float) -> dict[str, Any]:
-        self._line.settimeout(timeout)
-        number = time.monotonic_ns()
-        self._line.sendall(json.dumps({"number": number, **request}).encode() + b"\n")
-        while True:
-            while b"\n" not in self._buffer:
-                self._buffer += self._line.recv(1 << 16)
-            line, _, self._buffer = self._buffer.partition(b"\n")
-            with contextlib.suppress(ValueError):
-                answer = json.loads(line)
-                # Before the guest's program has made its line raw, the terminal echoes what is sent to it.
-                if answer["number"] == number and "code" in answer:
-                    return dict(answer)
+    def _last_words(self) -> str:
+        texts = [path.read_text(errors="replace") for path in (self.folder / "qemu.txt", self.console) if path.exists()]
+        return "\n".join(texts)[-3000:]
+
+    def _write_seed(self, authorized_key: str) -> None:
+        private = self.folder / "host_key"
+        with tarfile.open(self.folder / "seed.tar", "w") as seed:
+            _put(seed, "etc/hostname", f"{self.name}\n")
+            _put(seed, "etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n::1 localhost ip6-localhost\n")
+            _put(seed, "etc/ssh/ssh_host_ed25519_key", private.read_text(), 0o600)
+            _put(seed, "root/.ssh/authorized_keys", authorized_key, 0o600)
+            for name in SENT:
+                seed.add(CHECKOUT / name, f"opt/nsprov/checkout/{name}", filter=_source)
+
+
+def _put(seed: tarfile.TarFile, path: str, text: str, mode: int = 0o644) -> None:
+    entry = tarfile.TarInfo(path)
+    entry.mode, entry.mtime, entry.size = mode, int(time.time()), len(text.encode())
+    seed.addfile(entry, io.BytesIO(text.encode()))
+
+
+def _source(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    return None if entry.name.endswith(("__pycache__", ".egg-info")) else entry
+
+
+def _disk(name: str, path: Path, option: str) -> list[str]:
+    """A disk that the guest finds as /dev/disk/by-id/virtio-NAME."""
+    return [
+        *("-drive", f"file={path},format=raw,if=none,id={name},{option}"),
+        *("-device", f"virtio-blk-pci,drive={name},serial={name}"),
+    ]
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

@@ -10,6 +10,9 @@ from tests.host import test_dummy as on_a_host
 from tests.host.lab import Lab, lab_on
 from tests.vm.machine import Machine
 
+# The kernel's links are the same whatever systemd it is: one machine does.
+pytestmark = pytest.mark.parametrize("vm", ["trixie"], indirect=True)
+
 
 @pytest.fixture
 def dummies(vm: Machine) -> Iterator[Lab]:

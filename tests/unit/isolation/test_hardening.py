@@ -54,12 +54,18 @@ def test_what_a_unit_has_in_its_ambient_capabilities_it_keeps() -> None:
     assert [sentence.split()[0] for sentence in made.left] == ["CapabilityBoundingSet", "PrivateUsers"]
 
 
+def test_a_strict_unit_has_neither_keys_nor_a_ring_past_the_filter() -> None:
+    _, refused = profile("strict", 252)["SystemCallFilter"]
+    assert refused.startswith("~")
+    assert {"@keyring", "io_uring_setup", "io_uring_enter"} <= set(refused[1:].split())
+
+
 def test_a_launcher_is_left_what_it_needs_and_no_more() -> None:
     made = hardened("strict", {}, 252, {Right.PID_NAMESPACE, Right.MOUNT_NAMESPACE, Right.MOUNT})
     whole = profile("strict", 252)
     assert made.directives["RestrictNamespaces"] == "mnt pid"
     assert made.directives["CapabilityBoundingSet"] == "CAP_SYS_ADMIN CAP_SYS_CHROOT"
-    assert made.directives["SystemCallFilter"] == ("@system-service", "~@privileged @resources", "@mount")
+    assert made.directives["SystemCallFilter"] == (*whole["SystemCallFilter"], "@mount")
     assert whole.keys() - made.directives.keys() == {"DynamicUser", "PrivateUsers"}
     same = made.directives.keys() - {"RestrictNamespaces", "CapabilityBoundingSet", "SystemCallFilter"}
     assert {name: made.directives[name] for name in same} == {name: whole[name] for name in same}

@@ -190,7 +190,7 @@ def test_the_named_network_of_a_unit_is_joined_by_its_name() -> None:
     ("join", "other", "words"),
     [
         ({"pid": "db.service"}, {"isolate": "ipc"}, "db.service has no pid namespace of its own"),
-        ({"net": "db", "ipc": "db.service", "pid": "other.service"}, {"isolate": "ipc"}, "db.service has no net namespace"),
+        ({"net": "db", "ipc": "db.service", "pid": "other.service"}, {"isolate": "ipc"}, "db.service has no net"),
         ("db", {}, "db.service has no network, ipc or pid namespace to share"),
     ],
 )  # fmt: skip

@@ -242,7 +242,7 @@ class _Build:
         """Declare what resources bring along, and what those bring, each at the place of the one that brings it."""
         bringing = list(self.resources.values())
         while bringing:
-            declared = bringing.pop()
+            declared = bringing.pop(0)
             for resource in declared.resource.brings():
                 there = self.resources.get(resource.address)
                 if there is None:

@@ -31,9 +31,10 @@ _OWN_NUMBER = 'test -z "$LISTEN_PID" || export LISTEN_PID=$$; test -z "$WATCHDOG
 #: ends. A shell starts what runs in the background with SIGINT ignored: ``env`` puts that right. Its 9 is a copy of the
 #: standard input, which a shell takes from what runs in the background; sockets that systemd hands over are from 3 on.
 _INIT = (
+    """for s in TERM INT HUP QUIT USR1 USR2; do trap "kill -$s \\$c 2>/dev/null || early=$s" $s; done; """
     f"exec 9<&0; sh -c '{_OWN_NUMBER}; "
     """exec env --default-signal "$@"' nsprov-init "$@" <&9 9<&- & c=$!; exec 9<&-; """
-    'for s in TERM INT HUP QUIT USR1 USR2; do trap "kill -$s $c" $s; done; '
+    'test -z "$early" || kill -$early $c; '
     "while :; do wait $c; r=$?; kill -0 $c 2>/dev/null || exit $r; done"
 )
 #: What of a fresh /proc the root of a container must not write, and what it must not read.

@@ -108,14 +108,14 @@ def carried_out(wish: Wish, systemd: int) -> CarriedOut:
         if "user" in launch.enter:
             own = {name: value for name, value in own.items() if name not in _IDENTITY}
     made: dict[str, Value] = {**own, **added}
-    left: tuple[str, ...] = ()
-    if wish.profile is not None:
-        found = hardened(wish.profile, made, systemd, launch.rights if launch.isolates else ())
-        left = found.left
-        if launch.become.bounding is not None:
-            left += (f"the workload itself is left {launch.become.bounding or 'no capability'} in the end",)
-        made |= {name: value for name, value in found.directives.items() if name not in made}
-        troubles += [Trouble(why, "leave it out, or isolate less", name) for name, why in found.refused.items()]
+    found = hardened(wish.profile or "off", made, systemd, launch.rights if launch.isolates else ())
+    left = found.left
+    if wish.profile is not None and launch.become.bounding is not None:
+        left += (f"the workload itself is left {launch.become.bounding or 'no capability'} in the end",)
+    made |= {name: value for name, value in found.directives.items() if name not in made}
+    told = {one.field for one in troubles}
+    refused = [Trouble(why, "leave it out, or isolate less", name) for name, why in found.refused.items()]
+    troubles += [one for one in refused if one.field not in told]
     made |= _own_shared_memory(made)
     if launch.isolates and (given := str(wish.own.get("CapabilityBoundingSet", "~"))) != "~":
         made["CapabilityBoundingSet"] = _with_launchers(given, launch)

@@ -32,6 +32,10 @@ SHARED_MEMORY = "/dev/shm:mode=1777"
 
 #: The version of systemd from which on it makes these itself.
 _PRIVATE_PIDS = _CONTROL_GROUPS_EX = 257
+#: The version from which on it shows a unit the /sys of the network that the unit is in.
+_SYSFS_OF_NETWORK = 257
+#: Where an older one shows the host's interfaces instead.
+_HOSTS_INTERFACES = ("-/sys/class/net", "-/sys/devices/virtual/net")
 
 #: The directives whose commands are started like the workload, and so have its launcher before them.
 _LAUNCHED = ("ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecStopPost")
@@ -113,6 +117,8 @@ def carried_out(wish: Wish, systemd: int) -> CarriedOut:
         made |= {name: value for name, value in found.directives.items() if name not in made}
         troubles += [Trouble(why, "leave it out, or isolate less", name) for name, why in found.refused.items()]
     made |= _own_shared_memory(made)
+    if systemd < _SYSFS_OF_NETWORK and not launch.mounts and ("net" in wish.kinds or wish.profile == "strict"):
+        made |= _no_interfaces_of_the_host(wish, made)
     if launch.isolates and (given := str(wish.own.get("CapabilityBoundingSet", "~"))) != "~":
         made["CapabilityBoundingSet"] = _with_launchers(given, launch)
     if launch.needed:
@@ -131,7 +137,8 @@ def _launch(wish: Wish, systemd: int) -> Launch:
     pid = "pid" in kinds and wish.pid_of is None and systemd < _PRIVATE_PIDS
     cgroup = "cgroup" in kinds and systemd < _CONTROL_GROUPS_EX
     users = "user" in wish.pins
-    made = Launch(pid=pid, cgroup=cgroup, pid_of=wish.pid_of, enter=dict(wish.pins), init=wish.init)
+    sysfs = _in_another_network(wish) and systemd < _SYSFS_OF_NETWORK
+    made = Launch(pid=pid, cgroup=cgroup, pid_of=wish.pid_of, enter=dict(wish.pins), init=wish.init, sysfs=sysfs)
     if not made.isolates:
         return made
     own = wish.own
@@ -152,6 +159,7 @@ def _launch(wish: Wish, systemd: int) -> Launch:
         cgroup=cgroup,
         pid_of=wish.pid_of,
         enter=dict(wish.pins),
+        sysfs=sysfs,
         proc_options=tuple(options),
         proc_read_only=users or wanted.get("ProtectKernelTunables") == "yes",
         hands_over_folders=users and any(own.get(name) for name in _FOLDERS),
@@ -199,6 +207,17 @@ def _own_shared_memory(made: Mapping[str, Value]) -> dict[str, Value]:
         return {}
     own = [*made.get("TemporaryFileSystem", ()), SHARED_MEMORY]
     return {"TemporaryFileSystem": directives.canonical("service", "TemporaryFileSystem", own)}
+
+
+def _in_another_network(wish: Wish) -> bool:
+    return wish.netns is not None or wish.net_of is not None or "net" in wish.kinds
+
+
+def _no_interfaces_of_the_host(wish: Wish, made: Mapping[str, Value]) -> dict[str, Value]:
+    if not _in_another_network(wish):
+        return {}
+    both = [*made.get("InaccessiblePaths", ()), *_HOSTS_INTERFACES]
+    return {"InaccessiblePaths": directives.canonical("service", "InaccessiblePaths", both)}
 
 
 def _contradictions(wish: Wish, added: Mapping[str, Value]) -> Iterable[Trouble]:

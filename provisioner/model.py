@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from pydantic_core import PydanticCustomError
 
 from provisioner.errors import Source
+from provisioner.secrets import MASK, NO_SECRETS, Paths, hidden, is_hidden
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,6 +134,19 @@ class Change:
     after: Any
     effect: Effect = Effect.LIVE
     source: Source | None = None
+    #: Whether the field is or was a secret: then neither value is shown.
+    secret: bool = False
+
+    def shown(self) -> tuple[Any, Any]:
+        """Before and after, as a person may see them."""
+        if not self.secret:
+            return self.before, self.after
+        before, after = (None if value is None else MASK for value in (self.before, self.after))
+        return before, SECRET_CHANGED if before and after else after
+
+
+#: What stands for a secret that is another one than before.
+SECRET_CHANGED = f"{MASK[:-1]}, changed)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +327,40 @@ class Resource(BaseModel):
         dumped: dict[str, Any] = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         return dumped
 
+    # -- secrets ----------------------------------------------------------------------------------
+
+    @classmethod
+    def refuse_secrets(cls, secrets: Paths, fields: Mapping[str, Any]) -> Iterable[Issue]:
+        """What is wrong with secrets in these fields: that everyone on the host could read them there."""
+        return []
+
+    def secret_fields(self, secrets: Paths) -> Paths:
+        """The fields that tell what secret ones do: these, and where the same stands in another form."""
+        return secrets
+
+    def shown(self, secrets: Paths) -> dict[str, Any]:
+        """The managed fields as JSON values, with a mask where a secret is."""
+        made: dict[str, Any] = hidden(self.declared(), secrets)
+        return made
+
+    def shown_summary(self, secrets: Paths) -> list[tuple[str, str]]:
+        """What a plan shows when this is created, with a mask where a secret is."""
+        return [
+            (name, self._masked(name, secrets) if is_hidden(name, secrets) else text) for name, text in self.summary()
+        ]
+
+    def _masked(self, name: str, secrets: Paths) -> str:
+        value = self.shown(secrets).get(name)
+        return shown_text(value) if isinstance(value, Mapping) else MASK
+
+    def secret_files(self, secrets: Paths) -> Iterable[tuple[str, str, bytes]]:
+        """What on the host holds a secret of this: the fact that it does, the file, and its content."""
+        return []
+
+    def without(self, secrets: Paths) -> Resource:
+        """This, as if it did not manage the fields that are secret; what must be given is empty then."""
+        return _without(self, secrets) if secrets else self
+
     # -- comparing --------------------------------------------------------------------------------
 
     @classmethod
@@ -367,6 +415,26 @@ def jsonable(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     return str(value)
+
+
+def _without(one: Any, secrets: Paths) -> Any:
+    changed: dict[str, Any] = {}
+    for path in secrets:
+        name, below = path[0], path[1:]
+        info = type(one).model_fields.get(name)
+        value = getattr(one, name, None)
+        if below and isinstance(value, BaseModel):
+            changed[name] = _without(changed.get(name, value), frozenset([below]))
+        elif below and isinstance(value, Mapping):
+            changed[name] = {**changed.get(name, value), below[0]: ""}
+        elif info is not None:
+            changed[name] = "" if info.is_required() else None
+    made = one.model_copy(update=changed)
+    if made.__pydantic_extra__ is not None:
+        names = {path[0] for path in secrets}
+        kept = {name: value for name, value in made.__pydantic_extra__.items() if name not in names}
+        object.__setattr__(made, "__pydantic_extra__", kept)
+    return made
 
 
 def shown_text(value: Any) -> str:
@@ -475,6 +543,8 @@ class Declared:
     task: str | None = None
     #: Where each field's value was written, by dotted path (``peer.addresses.0``).
     fields: Mapping[str, Source] = field(default_factory=dict)
+    #: Which fields are not shown.
+    secrets: Paths = NO_SECRETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -550,11 +620,18 @@ class Owned:
     """One resource that a project owns on a host: what was last applied of it, and where that was written.
 
     ``spec`` is kept as JSON values and only becomes a resource when it is asked for, since most of the time
-    it equals the desired one.
+    it equals the desired one. It has no secret in it, nor a digest of one: a mask says that the field was managed,
+    which is all that is asked of it. ``secrets`` are the fields that have one.
     """
 
     spec: Mapping[str, Any]
     source: str = ""
+    secrets: Paths = NO_SECRETS
+
+    @classmethod
+    def of(cls, resource: Resource, source: Source | None, secrets: Paths) -> Owned:
+        """The entry for a resource that is applied."""
+        return cls(resource.shown(secrets), str(source or ""), secrets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -583,6 +660,8 @@ class Step:
     source: Source | None = None
     #: Whether a running workload stops or restarts because of this step.
     restarts: bool = False
+    #: Which fields, before and after, are not shown.
+    secrets: Paths = NO_SECRETS
 
 
 @dataclass(frozen=True, slots=True)

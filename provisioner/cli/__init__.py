@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import importlib
 import importlib.util
+import io
 import os
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from provisioner import __version__
+from provisioner.secrets import RedactedStream, redact
 
 if TYPE_CHECKING:
     from provisioner.errors import NsprovError
@@ -72,6 +74,7 @@ def main() -> None:
     from provisioner.errors import NsprovError, UsageError
 
     _open_standard_streams()
+    _let_no_secret_out()
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -99,7 +102,8 @@ def main() -> None:
             sys.exit(74)
         descriptor, path = tempfile.mkstemp(prefix="nsprov-crash-", suffix=".txt")
         with os.fdopen(descriptor, "w") as report:
-            report.write(f"nsprov {__version__}, Python {sys.version}\n{sys.argv}\n\n{traceback.format_exc()}")
+            told = f"nsprov {__version__}, Python {sys.version}\n{sys.argv}\n\n{traceback.format_exc()}"
+            report.write(redact(told))
         reason = traceback.format_exc().strip().splitlines()[-1]
         typer.echo(f"nsprov: a defect in nsprov itself: {reason}\n    the full report: {path}", err=True)
         sys.exit(70)
@@ -111,6 +115,24 @@ def _open_standard_streams() -> None:
         if getattr(sys, name) is None:
             # The lowest number that is free is taken: its own.
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
+def _let_no_secret_out() -> None:
+    """Put the net of secrets before all that is printed, whoever prints it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if getattr(stream, "buffer", None) is None:
+            continue  # somebody's own, that takes text alone
+        stream.flush()
+        net: Any = RedactedStream(stream)
+        made = io.TextIOWrapper(
+            net,
+            encoding=stream.encoding,
+            errors=stream.errors,
+            line_buffering=stream.line_buffering,
+            write_through=True,
+        )
+        setattr(sys, name, made)
 
 
 def _print_error(error: NsprovError) -> None:

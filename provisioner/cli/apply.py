@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from provisioner.cli.passwords import opening_vaults, plan_key
 from provisioner.cli.session import (
     ExtraVars,
     InventoryArgument,
@@ -41,7 +42,7 @@ Adopt = Annotated[bool, typer.Option("--adopt", help="Take over what is on the h
 
 def add_to(app: typer.Typer) -> None:
     for command in (plan, apply, destroy, show, validate):
-        app.command()(command)
+        app.command()(opening_vaults(command))
 
 
 def plan(
@@ -172,6 +173,7 @@ def validate(
     Where a template asks for host facts, this machine's stand in for them.
     """
     from provisioner.engine.graph import concerns
+    from provisioner.fleet.connect import connection_of
     from provisioner.host import Host
     from provisioner.report.text import counted, warning_lines
 
@@ -181,6 +183,7 @@ def validate(
     built = session.build(lambda _: facts)
     for name, desired in built.items():
         session.project_of(name)
+        connection_of(name, session.variables(name))
         resources, expects = len(desired.resources), len(desired.expects)
         typer.echo(f"{name}   {counted(resources, 'resource')}, {counted(expects, 'expectation')}")
         for doubt in concerns(desired):
@@ -378,10 +381,12 @@ def _save(plans: Mapping[str, Plan], path: str) -> None:
     from pathlib import Path
 
     from provisioner.errors import NsprovError
-    from provisioner.report.data import plans_data
+    from provisioner.report.data import has_secrets, plans_data
+    from provisioner.secrets import redact
 
+    key = plan_key() if has_secrets(plans) else None
     try:
-        Path(path).write_text(json.dumps(plans_data(plans), indent=2) + "\n")
+        Path(path).write_text(redact(json.dumps(plans_data(plans, key), indent=2)) + "\n")
     except OSError as error:
         raise NsprovError(f"cannot save the plan to {path}: {error.strerror}") from None
 
@@ -414,10 +419,14 @@ def read_plan(path: str) -> dict[str, Any]:
 def _refuse_stale(path: str, plans: Mapping[str, Plan]) -> None:
     """Raise StalePlanError unless a saved plan is exactly what would be done now."""
     from provisioner.errors import StalePlanError
-    from provisioner.report.data import plans_data
+    from provisioner.report.data import has_secrets, plans_data
+    from provisioner.secrets import redact
 
     saved = read_plan(path)
-    now = json.loads(json.dumps(plans_data(plans)))["hosts"]
+    key = plan_key() if has_secrets(plans) else None
+    data = json.loads(redact(json.dumps(plans_data(plans, key))))
+    _refuse_other_key(path, data)
+    now = data["hosts"]
     differences = []
     for name in sorted(saved.keys() | now.keys()):
         was, is_ = saved.get(name), now.get(name)
@@ -438,6 +447,20 @@ def _refuse_stale(path: str, plans: Mapping[str, Plan]) -> None:
         )
 
 
+def _refuse_other_key(path: str, now: Mapping[str, Any]) -> None:
+    """Raise StalePlanError where a plan's secrets were sealed with a key that is not at hand."""
+    from pathlib import Path
+
+    from provisioner.errors import StalePlanError
+
+    sealed_with = json.loads(Path(path).read_text()).get("sealed_with")
+    if sealed_with is not None and "sealed_with" in now and sealed_with != now["sealed_with"]:
+        raise StalePlanError(
+            "whether the plan's secrets are still the same cannot be told: it was sealed with another key",
+            hint="give the vault password that it was made with first; without one, apply it where it was made",
+        )
+
+
 def _verify(targets: Mapping[str, Target], desired: Mapping[str, Desired]) -> bool:
     from provisioner.cli.verify import verify_and_print
 
@@ -455,7 +478,8 @@ def _listing(target: Target, project: str) -> list[dict[str, Any]]:
     rows = []
     for address, owned in manifest.owned.items():
         resource, applied = found.get(address), manifests.last_applied(address, owned, None)
-        told = "  ".join(f"{name} {text}" for name, text in applied.summary()[:3]) if applied is not None else ""
+        summary = applied.shown_summary(owned.secrets)[:3] if applied is not None else []
+        told = "  ".join(f"{name} {text}" for name, text in summary)
         status = lines.get(address) or (short(told, 90) if resource is not None and told else "")
         rows.append(
             {

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from provisioner.cli.passwords import opening_vaults
+
 __all__ = ["add_to"]
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command("inventory")(inventory)
+    app.command("inventory")(opening_vaults(inventory))
 
 
 def inventory(

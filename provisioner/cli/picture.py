@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from provisioner.cli.passwords import opening_vaults
 from provisioner.cli.session import ExtraVars, InventoryArgument, InventoryOption, Limit, open_session
 
 __all__ = ["add_to"]
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command()(picture)
+    app.command()(opening_vaults(picture))
 
 
 def picture(
@@ -29,6 +30,7 @@ def picture(
     from provisioner.errors import UsageError
     from provisioner.host import Host
     from provisioner.report.picture import picture as draw
+    from provisioner.secrets import redact
 
     session = open_session(inventory, also, limit=limit, extra_vars=extra_vars)
     with Host() as host:
@@ -38,6 +40,6 @@ def picture(
         typer.echo(drawn, nl=False)
         return
     try:
-        output.write_text(drawn, encoding="utf-8")
+        output.write_text(redact(drawn), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{output} cannot be written: {error.strerror}") from None

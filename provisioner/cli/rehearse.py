@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provisioner.cli.apply import apply_one, stop_on_signal
+from provisioner.cli.passwords import opening_vaults
 from provisioner.cli.session import (
     ExtraVars,
     InventoryArgument,
@@ -35,7 +36,7 @@ __all__ = ["add_to"]
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command()(rehearse)
+    app.command()(opening_vaults(rehearse))
 
 
 def rehearse(

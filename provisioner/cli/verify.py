@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from provisioner.cli.passwords import opening_vaults
 from provisioner.cli.session import (
     ExtraVars,
     InventoryArgument,
@@ -30,7 +31,7 @@ __all__ = ["add_to", "verify_and_print"]
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command()(verify)
+    app.command()(opening_vaults(verify))
 
 
 def verify(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from provisioner.config.source import Map, source_of
 from provisioner.errors import Problems, Source, did_you_mean
+from provisioner.secrets import is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -447,7 +448,7 @@ def _typed(
 
 
 def _shown(value: Any, option: Option) -> str:
-    if option.secret:
+    if option.secret or is_secret(value):
         return "what it is"
     if value is None:
         return "null"

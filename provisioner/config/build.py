@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +23,7 @@ from provisioner.config.refusals import refused_keyword
 from provisioner.config.roles import Role, Roles, as_seen_from_here, default_role_path, project_folders
 from provisioner.config.source import Map, Seq, read_text, source_of
 from provisioner.config.tags import chosen
+from provisioner.config.taint import holds_secret
 from provisioner.config.tasks import (
     Assertion,
     Block,
@@ -43,10 +44,13 @@ from provisioner.config.values import Missing, located
 from provisioner.config.variables import MISSING, OMIT, Frame, Place, frames, has_template, written_at
 from provisioner.errors import ConfigError, Problem, Problems, Source, did_you_mean
 from provisioner.model import Address, Declared, Desired, Expect
+from provisioner.secrets import MASK, NO_SECRETS, are_known, paths_in
 
 if TYPE_CHECKING:
     from provisioner.config.inventory import Inventory
     from provisioner.config.templating import Condition
+    from provisioner.model import Resource
+    from provisioner.secrets import Paths
 
 __all__ = ["build_desired", "default_role_path", "host_value", "make_templates"]
 
@@ -55,6 +59,8 @@ _MAX_DEPTH = 40
 #: What `nsprov_` stands before in the variables that nsprov itself reads.
 _OWN_VARIABLES = ("roles", "project")
 _ENTRY_KEYS = ("role", "vars", "when", "tags", "loop", "loop_control")
+#: What ``no_log`` does not hide: it is part of the address.
+_SHOWN_ALWAYS = ("name", "netns")
 _NO_NAMES: Mapping[str, Any] = {}
 
 
@@ -101,6 +107,8 @@ class _Use:
     #: Task files that are being evaluated, the outermost first.
     files: tuple[Path, ...] = ()
     depth: int = 0
+    #: Whether a task or block said ``no_log``: then no field is shown.
+    silent: bool = False
 
 
 @dataclass(slots=True)
@@ -234,7 +242,7 @@ class _Build:
         """Declare what resources bring along, and what those bring, each at the place of the one that brings it."""
         bringing = list(self.resources.values())
         while bringing:
-            declared = bringing.pop()
+            declared = bringing.pop(0)
             for resource in declared.resource.brings():
                 there = self.resources.get(resource.address)
                 if there is None:
@@ -368,12 +376,13 @@ class _Build:
         where: Source | None,
         tasks_from: str = "main",
         depth: int = 0,
+        silent: bool = False,
     ) -> None:
         """Check a role's arguments, then evaluate the roles that it depends on, and its tasks."""
         frame = scope.over(self.base_frame((*chain, role)))
         if not self._holds(when, frame):
             return
-        use = _Use(role, frame, (*chain, role), (), depth)
+        use = _Use(role, frame, (*chain, role), (), depth, silent)
         names = [one.name for one in use.chain]
         if depth > _MAX_DEPTH:
             circle = " -> ".join(names[names.index(role.name) :][:6])
@@ -660,7 +669,7 @@ class _Build:
         if id(file) not in self._checked:
             self._checked.add(id(file))
             self.problems.extend(file.problems)
-        inner = _Use(use.role, use.frame, use.chain, (*use.files, path), use.depth + 1)
+        inner = replace(use, files=(*use.files, path), depth=use.depth + 1)
         self._tasks(file.tasks, inner, tags, frame)
 
     def _tasks(self, tasks: Sequence[Task], use: _Use, tags: frozenset[str], frame: Frame) -> None:
@@ -669,6 +678,8 @@ class _Build:
 
     def _task(self, task: Task, use: _Use, inherited: frozenset[str], frame: Frame) -> None:
         does = task.does
+        if task.no_log and not use.silent:
+            use = replace(use, silent=True)
         tags = inherited.union(task.tags) if task.tags else inherited
         if self.tags or self.skip_tags:
             self.met_tags |= tags
@@ -717,17 +728,25 @@ class _Build:
         try:
             if does.prepared:
                 fields = kind.resource.prepare(fields, _Context(self.templates, frame, does.source, does.raw))
+            secrets = paths_in(fields) if are_known() else NO_SECRETS
+            if secrets and self._refused_secrets(kind.resource, fields, secrets, does):
+                return
             resource = kind.resource.model_validate(fields)
         except ValueError as error:
             self.problems.extend(problems_of(error, kind.name, kind.resource, does.raw, does.source, frame))
             return
         address = resource.address
+        shown_never = resource.secret_fields(secrets)
         there = self.resources.get(address)
         if there is None:
             name = task.name
             if name is not None and has_template(name):
-                name = str(self.templates.render(name, frame, source_of(name) or task.source))
-            self.resources[address] = Declared(resource, task.source, use.role.name, name, does.fields)
+                told = self.templates.render(name, frame, source_of(name) or task.source)
+                name = MASK if holds_secret(told) else str(told)
+            if use.silent:
+                shown_never |= {(field,) for field in resource.declared() if field not in _SHOWN_ALWAYS}
+                shown_never = resource.secret_fields(shown_never)
+            self.resources[address] = Declared(resource, task.source, use.role.name, name, does.fields, shown_never)
         elif there.resource != resource:
             hint = f"it is declared at {there.source} too"
             if there.source == task.source:
@@ -735,6 +754,26 @@ class _Build:
             self.problems.add(
                 f"{address} is declared twice, differently", does.fields.get("name") or does.source, hint=hint
             )
+        elif shown_never - there.secrets:
+            self.resources[address] = replace(there, secrets=there.secrets | shown_never)
+
+    def _refused_secrets(
+        self, resource: type[Resource], fields: Mapping[str, Any], secrets: Paths, does: Declaration
+    ) -> bool:
+        """Whether a secret stands where it may not. It is told before the fields are read, of which errors tell."""
+        before = len(self.problems.found)
+        info = resource.model_fields["name"]
+        names = {"name", "netns", *getattr(info.validation_alias, "choices", ())}
+        for path in sorted(path for path in secrets if path[0] in names):
+            self.problems.add(
+                f"{resource.kind}.{path[0]}: a name cannot be a secret: it is shown wherever the resource is",
+                does.fields.get(path[0]) or does.source,
+                hint="give it another name; if it is no secret, write it outside of the file that is encrypted",
+            )
+        for issue in resource.refuse_secrets(secrets, fields):
+            where = does.fields.get(issue.field or "") or does.source
+            self.problems.add(f"{resource.kind}.{issue.field}: {issue.message}", where, hint=issue.hint)
+        return len(self.problems.found) > before
 
     def _expect(self, does: Expectation, frame: Frame) -> None:
         made = does.render(frame)
@@ -797,7 +836,11 @@ class _Build:
         if role is None:
             return
         tasks_from = str(does.tasks_from(frame)) if does.tasks_from else "main"
-        self._use_role(role, use.chain, scope, task.vars, (), tags, does.source, tasks_from, depth=use.depth + 1)
+        self._use_role(
+            *(role, use.chain, scope, task.vars, (), tags, does.source, tasks_from),
+            depth=use.depth + 1,
+            silent=use.silent,
+        )
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from provisioner.config.source import Map
 from provisioner.config.values import what
 from provisioner.config.variables import Frame, has_template, walk
 from provisioner.errors import ConfigError, Problem, Source, did_you_mean
+from provisioner.secrets import hide, is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -104,6 +105,7 @@ def _problem(
         known = re.findall(r"'([^']*)'", str(context.get("expected", "")))
         near = did_you_mean(one.get("input"), known)
         hint = near if near and near.startswith("did you mean") else None
+    message, hint = hide(message, one.get("input")), hint and hide(hint, one.get("input"))
     if came is not None and came != where:
         message += f" (the value comes from {came})"
     return Problem(message, where, hint)
@@ -164,6 +166,8 @@ def _words(one: dict[str, Any]) -> str:
         message = str(one["msg"]).removeprefix("Value error, ").replace("Input should", "must", 1)
         message = message[:1].lower() + message[1:]
     value = one.get("input")
+    if is_secret(value):
+        return f"{message}, not what it is"
     if isinstance(value, (str, int, float)):
         return f"{message}, not '{value}'" if len(str(value)) <= 60 else message
     return f"{message}, not {what(value)}"

@@ -15,6 +15,7 @@ from provisioner.config.source import read_text
 from provisioner.config.values import FilterError, Missing
 from provisioner.config.variables import MISSING, Frame, Place
 from provisioner.errors import ConfigError, Problem, Source, did_you_mean
+from provisioner.secrets import Secret, is_secret, learn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -88,7 +89,10 @@ def functions(templates: Callable[[], Templates]) -> Mapping[str, Any]:
             return found
         if len(found) == 1:
             return found[0]
-        return ",".join(map(str, found)) if all(isinstance(one, str) for one in found) else found
+        if not all(isinstance(one, str) for one in found):
+            return found
+        joined = ",".join(found)
+        return Secret(joined) if any(map(is_secret, found)) else joined
 
     @pass_context
     def query(context: Context, name: str, *terms: Any, **options: Any) -> Any:
@@ -123,9 +127,12 @@ def _files(_: Templates, frame: Frame, terms: list[Any], options: dict[str, Any]
     made = []
     for name in terms:
         text = read_text(_found(str(name), "files", frame))
-        if options.get("rstrip", True):
-            text = text.rstrip()
-        made.append(text.lstrip() if options.get("lstrip", False) else text)
+        found = text.rstrip() if options.get("rstrip", True) else text
+        found = found.lstrip() if options.get("lstrip", False) else found
+        if is_secret(text):
+            found = Secret(found)
+            learn(found)
+        made.append(found)
     return made
 
 

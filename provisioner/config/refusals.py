@@ -39,7 +39,6 @@ _KEYWORDS: dict[str, tuple[str, str]] = {
     "local_action": ("a role declares what its own host has", "give the role to that host in the inventory"),
     "max_fail_percentage": ("an apply is done whole, or put back", "leave it out"),
     "module_defaults": ("there are no modules", "put the values into variables"),
-    "no_log": ("secrets are recognised by their fields", "leave it out"),
     "notify": ("there are no handlers", "a unit restarts with what it names: restart_on: [file//etc/app.conf]"),
     "poll": ("steps are carried out in batches already", "leave it out"),
     "port": ("the connection is the host's", "set ansible_port in the inventory"),

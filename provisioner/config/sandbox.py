@@ -19,8 +19,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from provisioner.config.bounds import bounded, bounded_format, bounded_method, bounded_number, bounded_power
+from provisioner.config.taint import derived, holds_secret
 from provisioner.config.values import Missing, UndefinedVariableError, absent, finished
 from provisioner.config.variables import MISSING, Evaluator, Frame
+from provisioner.secrets import Secret, are_known, is_secret
 
 __all__ = ["FrameContext", "InlineEnvironment", "WholeEnvironment"]
 
@@ -147,7 +149,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     context_class = FrameContext
     template_class = _Template
     concat = staticmethod(lambda parts: _joined([part for part in parts if part is not None]))
-    intercepted_binops = frozenset(["*", "**", "+", "%"])
+    intercepted_binops = frozenset(["*", "**", "+", "-", "/", "//", "%"])
 
     def __init__(self, templates: Owner, **options: Any) -> None:
         super().__init__(
@@ -197,7 +199,8 @@ class _Environment(ImmutableSandboxedEnvironment):
                 else jinja2.UndefinedError(str(argument))
             )
         try:
-            return obj[argument]
+            found = obj[argument]
+            return Secret(found) if is_secret(obj) else found
         except (LookupError, TypeError, AttributeError):
             if isinstance(argument, str) and not isinstance(obj, dict):
                 return self.getattr(obj, argument)
@@ -228,7 +231,8 @@ class _Environment(ImmutableSandboxedEnvironment):
             bounded_format(left)
         elif operator == "+" and isinstance(left, (str, list)) and isinstance(right, (str, list)):
             bounded(len(left) + len(right), items=isinstance(left, list))
-        return super().call_binop(context, operator, left, right)
+        made = super().call_binop(context, operator, left, right)
+        return derived(made, (left, right)) if are_known() else made
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         if isinstance(__obj, Missing):
@@ -241,7 +245,10 @@ class _Environment(ImmutableSandboxedEnvironment):
             bounded(len(owner) + len(args[0]), items=True)
         elif isinstance(owner, str):
             bounded_method(owner, getattr(method, "__name__", ""), args, kwargs)
-        return super().call(__context, __obj, *args, **kwargs)
+        made = super().call(__context, __obj, *args, **kwargs)
+        if isinstance(owner, (str, list, dict)) and are_known():
+            return derived(made, (owner, *args, *kwargs.values()))
+        return made
 
     def join_path(self, template: str, parent: str) -> str:
         return str(self.templates.beside(template, parent))
@@ -281,7 +288,7 @@ class _Counted:
         charge = self.templates.charge
         for item in self.items:
             charge(1)
-            yield item
+            yield Secret(item) if is_secret(self.items) else item
 
     def __len__(self) -> int:
         return len(self.items)
@@ -294,4 +301,5 @@ def _joined(parts: Iterable[Any]) -> str:
             part.fail()
     texts = [str(part) for part in parts]
     bounded(sum(map(len, texts)))
-    return "".join(texts)
+    joined = "".join(texts)
+    return Secret(joined) if any(map(holds_secret, parts)) else joined

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
+from provisioner.config import vault
 from provisioner.errors import ConfigError, Problem, Source
+from provisioner.secrets import Secret, is_secret, learn, marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +32,8 @@ __all__ = [
     "Str",
     "Timestamp",
     "Unsafe",
+    "UnsafeSecret",
+    "Vaulted",
     "load_yaml",
     "load_yaml_text",
     "read_text",
@@ -66,6 +70,21 @@ class Unsafe(Str):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Unsafe, (str(self), self.source))
+
+
+class UnsafeSecret(Secret):
+    """A secret in which what looks like a template is text."""
+
+    __slots__ = ()
+
+
+class Vaulted(Str):
+    """A value tagged ``!vault``: the vault as it was written, opened when the value is used."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Vaulted, (str(self), self.source))
 
 
 class Timestamp(Str):
@@ -150,10 +169,11 @@ def source_of(value: Any) -> Source | None:
 
 
 def read_text(path: Path) -> str:
-    """The text of a configuration file.
+    """The text of a configuration file; one that ansible-vault encrypted is opened, and is a secret.
 
     Raises:
-        ConfigError: it is missing, unreadable, a folder, a device, larger than ``MAX_BYTES``, or not UTF-8.
+        ConfigError: it is missing, unreadable, a folder, a device, larger than ``MAX_BYTES``, or not UTF-8; or
+            no password opens it.
     """
     where = Source(str(path))
     try:
@@ -175,16 +195,11 @@ def read_text(path: Path) -> str:
         raise ConfigError(Problem(f"the file {what}", where)) from None
     except OSError as error:  # a loop of links, no permission
         raise ConfigError(Problem(f"the file cannot be read: {error.strerror}", where)) from None
-    if data.startswith(b"$ANSIBLE_VAULT"):
-        raise ConfigError(
-            Problem(
-                "the file is encrypted by ansible-vault, which this version of nsprov cannot open",
-                where,
-                "decrypt it, or keep the secret in a file that 'lookup' reads at run time",
-            )
-        )
+    encrypted = vault.is_vaulted(data)
+    if encrypted:
+        data = vault.open_vault(data.decode("utf-8", "replace"), where)
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
@@ -195,6 +210,7 @@ def read_text(path: Path) -> str:
                 "is it a binary file?" if b"\0" in data else "convert it, for example: iconv -f LATIN1 -t UTF-8",
             )
         ) from None
+    return Secret(text, where) if encrypted else text
 
 
 def load_yaml(path: Path) -> Any:
@@ -206,13 +222,15 @@ def load_yaml_text(text: str, file: str, *, line_offset: int = 0) -> Any:
     """The one document of a YAML text, in located values.
 
     ``file`` is the name that errors carry. Raises ConfigError with the line and column of what is wrong:
-    syntax, a key that stands twice in one mapping, an unknown tag, aliases that explode.
+    syntax, a key that stands twice in one mapping, an unknown tag, aliases that explode. The values of a text
+    that is a secret are secrets.
     """
     with _without_garbage_collection():
-        return _load(text, file, line_offset)
+        # libyaml's parser takes nothing but plain text.
+        return _load(str.__str__(text), file, line_offset, secret=isinstance(text, Secret))
 
 
-def _load(text: str, file: str, line_offset: int) -> Any:
+def _load(text: str, file: str, line_offset: int, *, secret: bool) -> Any:
     try:
         loader = _CLoader(text)
     except yaml.reader.ReaderError as error:
@@ -222,7 +240,7 @@ def _load(text: str, file: str, line_offset: int) -> Any:
     except yaml.MarkedYAMLError as error:
         as_yaml = _json_as_yaml(text)
         if as_yaml is not None and as_yaml != text:
-            return _load(as_yaml, file, line_offset)
+            return _load(as_yaml, file, line_offset, secret=secret)
         raise ConfigError(_syntax_problem(error, file, line_offset, text)) from None
     except yaml.reader.ReaderError as error:
         raise ConfigError(_character_problem(error, file, line_offset, text)) from None
@@ -232,7 +250,7 @@ def _load(text: str, file: str, line_offset: int) -> Any:
         loader.dispose()
     if node is None:
         return None
-    build = _Builder(file, line_offset)
+    build = _Builder(file, line_offset, secret=secret)
     value = build.value(node, 0)
     if build.problems:
         raise ConfigError(build.problems)
@@ -317,8 +335,9 @@ def _character_problem(error: yaml.reader.ReaderError, file: str, offset: int, t
 class _Builder:
     """Turns YAML nodes into located values, gathering what is wrong on the way."""
 
-    def __init__(self, file: str, line_offset: int) -> None:
+    def __init__(self, file: str, line_offset: int, *, secret: bool = False) -> None:
         self.file = file
+        self.secret = secret
         self.line_offset = line_offset
         self.problems: list[Problem] = []
         self._scalars = yaml.SafeLoader("")
@@ -336,7 +355,8 @@ class _Builder:
         source = source or self.source(node)
         self._count += 1
         if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, source)
+            made = self._scalar(node, source)
+            return self._marked(made, source) if self.secret else made
         identity = id(node)
         if identity in self._built:
             return self._alias(*self._built[identity], source)
@@ -372,7 +392,7 @@ class _Builder:
         made = Map((), source)
         for key, item in self._pairs(node, depth):
             at = self.source(key)
-            name = self.value(key, depth + 1, at)
+            name = self._key(key, depth + 1, at)
             if not isinstance(name, (str, int, float, bool)) and name is not None:
                 template = isinstance(name, Map) and len(node.value) == 1 and node.flow_style and key.flow_style
                 hint = 'a value that starts with a template must be quoted: "{{ … }}"' if template else None
@@ -418,10 +438,29 @@ class _Builder:
                 yield key, item
         yield from own
 
+    def _key(self, node: Any, depth: int, source: Source) -> Any:
+        """A key. Those of an encrypted file are names, and no secrets."""
+        if isinstance(node, yaml.ScalarNode):
+            self._count += 1
+            return self._scalar(node, source)
+        return self.value(node, depth, source)
+
+    @staticmethod
+    def _marked(value: Any, source: Source) -> Any:
+        if isinstance(value, Vaulted):
+            return value
+        made = UnsafeSecret(value, source) if isinstance(value, Unsafe) else marked(value, source)
+        if is_secret(made):
+            learn(made)
+        return made
+
     def _scalar(self, node: Any, source: Source) -> Any:
         tag = node.tag
         if tag == "!unsafe":
             return Unsafe(node.value, source)
+        if tag in ("!vault", "!vault-encrypted"):
+            self.problems.extend(vault.problems_of(node.value, source, below=1))
+            return Vaulted(node.value, source)
         if tag == "tag:yaml.org,2002:str" or tag == "tag:yaml.org,2002:value":
             return Str(node.value, source)
         construct = yaml.SafeLoader.yaml_constructors.get(tag)
@@ -437,15 +476,6 @@ class _Builder:
         return Timestamp(node.value, source) if tag == "tag:yaml.org,2002:timestamp" else value
 
     def _unknown_tag(self, node: Any, source: Source) -> None:
-        if node.tag in ("!vault", "!vault-encrypted"):
-            self.problems.append(
-                Problem(
-                    "the value is encrypted by ansible-vault, which this version of nsprov cannot open",
-                    source,
-                    "decrypt it, or keep the secret in a file that 'lookup' reads at run time",
-                )
-            )
-            return
         self.problems.append(
             Problem(f"the YAML tag '{node.tag}' is not known here", source, "write a plain value instead")
         )

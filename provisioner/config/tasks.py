@@ -41,7 +41,7 @@ __all__ = [
     "read_vars",
 ]
 
-_KEYWORDS = frozenset(["name", "when", "loop", "loop_control", "tags", "vars"])
+_KEYWORDS = frozenset(["name", "when", "loop", "loop_control", "tags", "vars", "no_log"])
 _ACTIONS = frozenset(
     ["block", "expect", "assert", "fail", "include_tasks", "import_tasks", "include_role", "import_role"]
 )
@@ -134,6 +134,8 @@ class Task:
     loop: Loop | None = None
     tags: tuple[str, ...] = ()
     vars: Map | None = None
+    #: Whether none of its fields is shown.
+    no_log: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +340,7 @@ class _Reader:
         tags = read_tags(raw, self.problems)
         given = read_vars(raw, self.problems)
         loop = read_loop(raw, self.templates, self.problems)
+        silent = self._no_log(raw)
         # A task whose loop or condition is wrong is not evaluated: that would only tell the same again.
         whole = len(self.problems.found) == read
         if not actions:
@@ -370,7 +373,7 @@ class _Reader:
         if not whole:
             return None
         name = name if name is None or isinstance(name, str) else str(name)  # a text knows where it was written
-        return Task(source, does, name, when, loop, tags, given)
+        return Task(source, does, name, when, loop, tags, given, silent)
 
     def _actions(self, raw: Map) -> list[str] | None:
         """The keys of a task that say what it does; None when one of its keys is refused or unknown."""
@@ -399,6 +402,15 @@ class _Reader:
                 self._action(key, raw, raw.source or Source(str(self.path)))
             return None
         return found
+
+    def _no_log(self, raw: Map) -> bool:
+        given = raw.get("no_log", False)
+        if isinstance(given, str) and given.lower() in ("yes", "no", "true", "false"):
+            given = given.lower() in ("yes", "true")
+        if isinstance(given, bool):
+            return given
+        self.problems.add("no_log is true or false", raw.at("no_log"))
+        return True
 
     @staticmethod
     def _builtin(key: str) -> str:

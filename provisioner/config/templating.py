@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from jinja2.exceptions import SecurityError
 
+from provisioner.config import vault
 from provisioner.config.bounds import MAX_ITEMS, MAX_WORK, bounded
 from provisioner.config.sandbox import FrameContext, InlineEnvironment, WholeEnvironment
-from provisioner.config.source import Map, Seq, read_text, source_of
+from provisioner.config.source import Map, Seq, UnsafeSecret, Vaulted, read_text, source_of
+from provisioner.config.taint import guarded, holds_secret
 from provisioner.config.values import (
     SCALARS,
     Failed,
@@ -30,6 +32,7 @@ from provisioner.config.values import (
 )
 from provisioner.config.variables import MISSING, OMIT, Evaluator, Frame, has_template, written_at
 from provisioner.errors import ConfigError, Problem, Source, did_you_mean
+from provisioner.secrets import Secret, is_secret, learn, marked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,7 +59,7 @@ class _UndefinedInTemplateError(ConfigError):
 class Template:
     """One text with templates in it. ``render`` gives its value in a frame."""
 
-    __slots__ = ("compiled", "owner", "parts", "path", "raw", "source", "text")
+    __slots__ = ("compiled", "opened", "owner", "parts", "path", "raw", "source", "text")
 
     def __init__(self, owner: Templates, raw: str, source: Source | None) -> None:
         self.owner = owner
@@ -68,7 +71,9 @@ class Template:
         #: The pieces of one that is text and references: texts, and tuples of names.
         self.parts: tuple[str | tuple[str, ...], ...] = ()
         self.compiled: JinjaTemplate | None = None
-        if not self._simple():
+        #: What is in a vault, once it has been opened.
+        self.opened: Secret | None = None
+        if type(raw) is not Vaulted and not self._simple():
             try:
                 self.compiled = owner.compile_inline(text)
             except jinja2.TemplateSyntaxError as error:
@@ -103,6 +108,22 @@ class Template:
 
     def render(self, frame: Frame) -> Any:
         """The value in a frame. Raises ConfigError at the template's place."""
+        if type(self.raw) is Vaulted:
+            return self._open()
+        value = self._render(frame)
+        if is_secret(self.raw):
+            value = marked(value, self.source)
+            learn(value, whole=True)
+        return value
+
+    def _open(self) -> Secret:
+        """What is in a vault; as in Ansible, a template in it is text."""
+        if self.opened is None:
+            self.opened = UnsafeSecret(vault.open_text(self.text, self.source), self.source)
+            learn(self.opened)
+        return self.opened
+
+    def _render(self, frame: Frame) -> Any:
         try:
             if self.path:
                 value = self._refer(self.path, frame)
@@ -165,7 +186,8 @@ def _concatenated(parts: list[Any]) -> Any:
         raise FilterError("omit cannot be a part of a text", 'use it alone: "{{ x | default(omit) }}"')
     texts = [part if isinstance(part, str) else str(part) for part in parts]
     bounded(sum(map(len, texts)))
-    return "".join(texts)
+    joined = "".join(texts)
+    return Secret(joined) if any(map(holds_secret, parts)) else joined
 
 
 class Condition:
@@ -261,6 +283,7 @@ class Templates:
         self.whole = WholeEnvironment(self, self._load)
         for environment in (self.inline, self.whole):
             environment.filters.update(filters)
+            environment.filters.update(guarded(environment.filters))
             environment.tests.update(tests)
             environment.globals["range"] = self._range
             environment.globals.update(self.globals)
@@ -347,7 +370,12 @@ class Templates:
             context = FrameContext(compiled.environment, self.globals, compiled.name, compiled.blocks, None, frame)
             made = [value for value in compiled.root_render_func(context) if value is not None]
             text = _concatenated(made) if made else ""
-            return text if isinstance(text, str) else str(text)
+            if is_secret(self._texts.get(name)):
+                text = marked(text)
+                learn(text, whole=True)
+            if isinstance(text, str):
+                return text
+            return Secret(str(text)) if holds_secret(text) else str(text)
         except ConfigError:
             raise
         except jinja2.TemplateSyntaxError as error:

@@ -12,9 +12,10 @@ from jinja2.runtime import Undefined
 from jinja2.utils import missing as absent
 from markupsafe import Markup
 
-from provisioner.config.source import Map, Seq, Str
+from provisioner.config.source import Map, Seq, Str, UnsafeSecret
 from provisioner.config.variables import OMIT
 from provisioner.errors import Problem, did_you_mean
+from provisioner.secrets import Secret, SecretFloat, SecretInt
 
 if TYPE_CHECKING:
     pass
@@ -32,7 +33,7 @@ __all__ = [
     "what",
 ]
 
-SCALARS = frozenset([str, int, float, bool, type(None), Str])
+SCALARS = frozenset([str, int, float, bool, type(None), Str, Secret, UnsafeSecret, SecretInt, SecretFloat])
 _LAZY = (types.GeneratorType, range, map, filter, zip, KeysView, ValuesView, ItemsView, set, frozenset, deque)
 
 

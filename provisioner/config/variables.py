@@ -10,8 +10,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from provisioner.config.source import Map, Seq, Str, Unsafe, source_of
+from provisioner.config.source import Map, Seq, Str, Unsafe, UnsafeSecret, Vaulted, source_of
 from provisioner.errors import Problem, Source
+from provisioner.secrets import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -153,8 +154,11 @@ def written_at(container: Any, key: Any) -> Source | None:
 def has_template(value: Any) -> bool:
     """Whether a raw value has a template anywhere in it."""
     if isinstance(value, str):
-        if type(value) is Unsafe:
+        kind = type(value)
+        if kind is Unsafe or kind is UnsafeSecret:
             return False
+        if kind is Vaulted:
+            return True  # it is opened when it is used
         return "{" in value and ("{{" in value or "{%" in value or "{#" in value)
     if isinstance(value, dict):
         return any(map(has_template, value.values()))
@@ -341,7 +345,7 @@ def walk(raw: Any, path: Sequence[Any]) -> tuple[Any, Sequence[Any], Source | No
         ):
             where = written_at(raw, step) or where
             raw = raw[step]
-        elif isinstance(raw, Str):
+        elif isinstance(raw, (Str, Secret)):
             return raw, path[index:], where
     return raw, (), where
 

@@ -6,12 +6,38 @@ exactly than its properties tell (a log file's path, a group of system calls).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from provisioner import directives
 from provisioner.directives import BadValue, Value
 
-__all__ = ["read_assignments", "settings"]
+__all__ = ["as_read", "read_assignments", "settings"]
+
+_COMMAND = re.compile(r"^(Exec(?:Condition|Start|StartPre|StartPost|Reload|Stop|StopPre|StopPost))(?:Ex)?=(.*)$", re.M)
+#: Escapes that systemd writes into a command line, and does not read as it wrote them.
+_MISREAD = re.compile(r"\\([\s\S])|\$\$?")
+
+
+def as_read(text: str) -> str:
+    """The file of a transient unit with its command lines as systemd has to read them to have the same again.
+
+    After a daemon-reload, 252 takes its own ``\\$`` and ``\\;`` for two characters each, and does not know the
+    names that it gives to commands with prefixes (ExecStartEx); 257 takes its own ``$$`` for two. Both read ``\\x24``.
+    """
+
+    def command(match: re.Match[str]) -> str:
+        name, value = match[1], match[2]
+        expands = ":" not in value[: len(value) - len(value.lstrip("-@:+!"))]
+
+        def one(found: re.Match[str]) -> str:
+            if found[0].startswith("$"):  # as many as there are, where the dollar was not doubled
+                return "\\x24" if expands else "\\x24" * len(found[0])
+            return f"\\x{ord(found[1]):02x}" if found[1] in "$;`" else found[0]
+
+        return f"{name}={_MISREAD.sub(one, value)}"
+
+    return _COMMAND.sub(command, text)
 
 
 def read_assignments(text: str) -> dict[str, list[str]]:

@@ -16,7 +16,9 @@ from provisioner import directives
 from provisioner.directives import BadValue, Value
 from provisioner.directives.signatures import mismatch, settings_of
 from provisioner.directives.syntax import Choice
+from provisioner.isolation.credentials import refused
 from provisioner.model import Address, Change, Desired, Effect, Issue, Resource, bad, jsonable
+from provisioner.secrets import Paths
 
 __all__ = ["Directives", "Part", "compared"]
 
@@ -80,6 +82,9 @@ class Directives(Resource):
 
     model_config = ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True)
 
+    #: The fields that a secret may stand in.
+    may_be_secret: ClassVar[tuple[str, ...]] = ()
+
     @classmethod
     def unit_type_of(cls, fields: Mapping[str, Any]) -> str:
         """The type of unit that a task's fields are for, ``service`` or ``slice``."""
@@ -114,6 +119,11 @@ class Directives(Resource):
             Change(name, jsonable(found), jsonable(wanted), self.effect_of_directive(name))
             for name, found, wanted in compared(self.unit_type, self.directives, current.directives, before)
         ]
+
+    @classmethod
+    def refuse_secrets(cls, secrets: Paths, fields: Mapping[str, Any]) -> Iterable[Issue]:
+        """systemd shows the directives of a unit to everybody."""
+        return refused(secrets, fields, cls.may_be_secret)
 
     @classmethod
     def observed(cls, **fields: Any) -> Self:

@@ -202,7 +202,7 @@ def _roll_back(
     owned = dict(observed.manifest.owned)
     for address in left:  # what could not be put back stays ours, so that the next apply can mend it
         step = attempted[address]
-        owned.setdefault(address, Owned((step.after or step.before or _none()).declared(), str(step.source or "")))
+        owned.setdefault(address, Owned.of(step.after or step.before or _none(), step.source, step.secrets))
     _write(target, Manifest(observed.manifest.project, owned))
 
 
@@ -238,7 +238,11 @@ def _put_back(
 def _plan_back(target: Target, observed: Observation, attempted: Mapping[Address, Step]) -> Plan:
     before = observed.snapshot.resources
     # What lives in something replaced went with it, and comes back with it.
-    wanted = {address: Declared(before[address]) for address in attempted if address in before}
+    wanted = {
+        address: Declared(before[address], secrets=step.secrets)
+        for address, step in attempted.items()
+        if address in before
+    }
     # As wide as the first look: what belongs to whom (a route of an interface, or one by itself) is told by all.
     specs = dict(scope_of(observed.desired, observed.manifest).resources)
     for address in attempted:
@@ -249,7 +253,8 @@ def _plan_back(target: Target, observed: Observation, attempted: Mapping[Address
             specs.setdefault(needed, ())
     now = target.observe(Scope(specs, undeclared=specs.keys()))
     owned = {
-        address: Owned((step.after or step.before or _none()).declared(), "") for address, step in attempted.items()
+        address: Owned.of(step.after or step.before or _none(), None, step.secrets)
+        for address, step in attempted.items()
     }
     return make_plan(
         Desired(wanted), now, Manifest(observed.manifest.project, owned), reason_for_delete="the apply is rolled back"
@@ -261,7 +266,7 @@ def _with_intent(observed: Observation) -> Manifest:
     owned = dict(observed.manifest.owned)
     for step in observed.plan.steps:
         if step.address not in owned and step.after is not None:
-            owned[step.address] = Owned(step.after.declared(), str(step.source or ""))
+            owned[step.address] = Owned.of(step.after, step.source, step.secrets)
     return Manifest(observed.manifest.project, owned)
 
 
@@ -278,7 +283,7 @@ def _kept(observed: Observation, attempted: Mapping[Address, Step]) -> Manifest:
     owned = dict(observed.manifest.owned)
     for address, step in attempted.items():
         if step.after is not None and step.action is not Action.DELETE:
-            owned[address] = Owned(step.after.declared(), str(step.source or ""))
+            owned[address] = Owned.of(step.after, step.source, step.secrets)
     return Manifest(observed.manifest.project, owned)
 
 

@@ -15,7 +15,7 @@ from provisioner.model import Address, Manifest, Owned, Resource
 from provisioner.resources import kinds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from provisioner.model import Declared
 
@@ -27,10 +27,14 @@ _VERSION = 1
 def dump(manifest: Manifest) -> str:
     """The manifest as the JSON text that is kept on the host."""
     resources = [
-        {"address": list(address), "spec": dict(owned.spec), "source": owned.source}
+        {"address": list(address), "spec": dict(owned.spec), "source": owned.source, **_secrets(owned)}
         for address, owned in sorted(manifest.owned.items(), key=lambda item: str(item[0]))
     ]
     return json.dumps({"version": _VERSION, "project": manifest.project, "resources": resources}) + "\n"
+
+
+def _secrets(owned: Owned) -> dict[str, Any]:
+    return {"secrets": sorted(list(path) for path in owned.secrets)} if owned.secrets else {}
 
 
 def load(project: str, texts: Mapping[str, str]) -> Manifest:
@@ -66,13 +70,15 @@ def _entries(name: str, text: str) -> Iterable[tuple[Address, Owned]]:
         ) from None
 
 
-def _entry(address: list[str], spec: dict[str, Any], source: str = "") -> tuple[Address, Owned]:
+def _entry(
+    address: list[str], spec: dict[str, Any], source: str = "", secrets: Sequence[Sequence[str]] = ()
+) -> tuple[Address, Owned]:
     """One resource of a manifest. Raises TypeError or ValueError when it is not written as it should be."""
     kind, name, netns = address
     texts = all(isinstance(one, str) for one in (kind, name, source, netns or ""))
     if not texts or not isinstance(spec, dict):
         raise TypeError
-    return Address(kind, name, netns), Owned(spec, source)
+    return Address(kind, name, netns), Owned(spec, source, frozenset(tuple(path) for path in secrets))
 
 
 def _refuse_unknown_kind(project: str, address: Address) -> None:
@@ -85,7 +91,7 @@ def _refuse_unknown_kind(project: str, address: Address) -> None:
 
 def own(declared: Declared) -> Owned:
     """The manifest's entry for a resource that was applied."""
-    return Owned(declared.resource.declared(), str(declared.source or ""))
+    return Owned.of(declared.resource, declared.source, declared.secrets)
 
 
 def last_applied(address: Address, owned: Owned | None, desired: Resource | None) -> Resource | None:
@@ -95,13 +101,16 @@ def last_applied(address: Address, owned: Owned | None, desired: Resource | None
     """
     if owned is None:
         return None
-    if desired is not None and desired.declared() == owned.spec:
+    if desired is not None and desired.shown(owned.secrets) == owned.spec:
         return desired
     kind = kinds().get(address.kind)
     if kind is None:
         return None
-    try:
-        resource: Resource = kind.resource.model_validate(dict(owned.spec))
-    except ValidationError:
-        return None
-    return resource
+    spec = dict(owned.spec)
+    for known in (spec, {name: value for name, value in spec.items() if (name,) not in owned.secrets}):
+        try:
+            resource: Resource = kind.resource.model_validate(known)
+        except ValidationError:
+            continue  # a mask is no value of every field
+        return resource
+    return None

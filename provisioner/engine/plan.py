@@ -13,11 +13,13 @@ from provisioner.engine.graph import dependents, levels
 from provisioner.engine.manifest import last_applied
 from provisioner.errors import NsprovError, Source
 from provisioner.model import Action, Change, Effect, Plan, Scope, Step, digest
+from provisioner.secrets import NO_SECRETS, is_hidden
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from provisioner.model import Address, Declared, Desired, Manifest, Resource, Snapshot
+    from provisioner.secrets import Paths
 
 __all__ = ["NotOwnedError", "batches", "make_plan", "scope_of", "short"]
 
@@ -68,7 +70,7 @@ def make_plan(
     work.restart_what_is_triggered()
     return Plan(
         steps=work.in_order(),
-        fingerprint=_fingerprint(snapshot, manifest),
+        fingerprint=_fingerprint(snapshot, manifest, work),
         forgets=tuple(work.forgets),
         warnings=(),
     )
@@ -114,8 +116,13 @@ def _refuse_foreign(desired: Desired, snapshot: Snapshot, manifest: Manifest, ad
         raise NotOwnedError("\n".join([*others, *foreign]), hint="; ".join(hints))
 
 
-def _fingerprint(snapshot: Snapshot, manifest: Manifest) -> str:
-    found = {str(address): resource.declared() for address, resource in snapshot.resources.items()}
+def _fingerprint(snapshot: Snapshot, manifest: Manifest, work: _Planning) -> str:
+    """What tells that the host has changed. It is printed, and so it is of what may be shown alone: a digest of a
+    short secret would give that away."""
+    found = {
+        str(address): one.shown(one.secret_fields(work.secrets_of(address)))
+        for address, one in snapshot.resources.items()
+    }
     return digest([found, sorted(str(address) for address in manifest.owned)])
 
 
@@ -133,6 +140,11 @@ class _Planning:
     steps: dict[Address, Step] = field(default_factory=dict)
     forgets: list[Address] = field(default_factory=list)
 
+    def secrets_of(self, address: Address) -> Paths:
+        """The fields that are secret, or were: yesterday's password is one too."""
+        declared, owned = self.desired.resources.get(address), self.manifest.owned.get(address)
+        return (declared.secrets if declared else NO_SECRETS) | (owned.secrets if owned else NO_SECRETS)
+
     def compare(self, declared: Declared) -> None:
         resource, address = declared.resource, declared.resource.address
         current = self.snapshot.resources.get(address)
@@ -142,7 +154,11 @@ class _Planning:
             self.steps[address] = Step(Action.CREATE, address, None, resource, reason, source=declared.source)
             return
         last = last_applied(address, self.manifest.owned.get(address), resource)
-        changes = tuple(_located(change, declared) for change in resource.changes_from(current, last))
+        secrets = self.secrets_of(address)
+        changes = tuple(
+            replace(_located(change, declared), secret=change.secret or is_hidden(change.field, secrets))
+            for change in resource.changes_from(current, last)
+        )
         if changes:
             self.steps[address] = _change(declared, current, changes)
         elif address not in self.manifest.owned:
@@ -222,7 +238,13 @@ class _Planning:
             (s for s in self.steps.values() if s.action is not Action.DELETE),
             key=lambda step: enter.get(step.address, 0),
         )
-        return (*deletes, *others)
+        return tuple(self._guarded(step) for step in (*deletes, *others))
+
+    def _guarded(self, step: Step) -> Step:
+        secrets = self.secrets_of(step.address)
+        for one in (step.before, step.after):
+            secrets = one.secret_fields(secrets) if one is not None else secrets
+        return replace(step, secrets=secrets)
 
 
 def _place(text: str) -> Source | None:
@@ -252,7 +274,7 @@ def _change(declared: Declared, current: Resource, changes: tuple[Change, ...]) 
 
 def _reason(change: Change) -> str:
     at = f", from {change.source.file}:{change.source.line}" if change.source else ""
-    before, after = short(change.before), short(change.after)
+    before, after = map(short, change.shown())
     return f"{change.field}: {before} -> {after}{at}"
 
 

@@ -55,6 +55,8 @@ class Facts:
     cgroup: Cgroup
     #: The controllers of cgroup v2, which alone limit slices and units here.
     controllers: tuple[str, ...]
+    #: The kinds of namespaces that can be made here (namespaces(7)): mount, pid, net, ipc, uts, user, cgroup, time.
+    namespaces: tuple[str, ...]
     #: Why it has not the others: ``v1``, ``disabled``, ``absent`` or ``withheld``.
     lacking: dict[str, str]
     #: Whether it is a sandbox of nsprov's: what is tried out there need not hold.
@@ -69,7 +71,12 @@ class Facts:
         found = {one.name: getattr(self, one.name) for one in fields(self)}
         # Not asdict of the whole: it would copy every interface, of which there may be thousands.
         found |= {"distribution": asdict(self.distribution), "cgroup": asdict(self.cgroup)}
-        return {**found, "kernel_version": list(self.kernel_version), "controllers": list(self.controllers)}
+        return {
+            **found,
+            "kernel_version": list(self.kernel_version),
+            "controllers": list(self.controllers),
+            "namespaces": list(self.namespaces),
+        }
 
 
 def read_facts(host: Host) -> Facts:
@@ -86,6 +93,7 @@ def read_facts(host: Host) -> Facts:
         systemd=_systemd_version(host),
         cgroup=cgroup,
         controllers=controllers,
+        namespaces=_namespaces(),
         lacking=_lacking(cgroup, controllers),
         sandbox=_text(_MANAGER).strip() == "nsprov",
         interfaces=host.network.interfaces(None),
@@ -150,6 +158,18 @@ def _cgroup(mountinfo: str) -> Cgroup:
 
 def _controllers(cgroup: Cgroup) -> tuple[str, ...]:
     return tuple(_text(f"{cgroup.mount}/cgroup.controllers").split()) if cgroup.mount else ()
+
+
+def _namespaces() -> tuple[str, ...]:
+    """The kinds that this kernel has, and of which its limits let some be made (user_namespaces(7))."""
+    files = {"mount": "mnt"}
+    found = []
+    for kind in ("mount", "pid", "net", "ipc", "uts", "user", "cgroup", "time"):
+        file = files.get(kind, kind)
+        limit = _text(f"/proc/sys/user/max_{file}_namespaces").strip()
+        if Path(f"/proc/self/ns/{file}").exists() and limit != "0":
+            found.append(kind)
+    return tuple(found)
 
 
 def _lacking(cgroup: Cgroup, controllers: tuple[str, ...]) -> dict[str, str]:

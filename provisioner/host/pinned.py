@@ -33,7 +33,13 @@ _FLAGS = {
     "ipc": kernel.CLONE_NEWIPC,
     "time": kernel.CLONE_NEWTIME,
     "net": kernel.CLONE_NEWNET,
+    "mount": kernel.CLONE_NEWNS,
+    "pid": kernel.CLONE_NEWPID,
+    "cgroup": kernel.CLONE_NEWCGROUP,
 }
+#: The file in a process's ``ns`` folder that is bound for a namespace that a process holds.
+_HELD = {"pid": "pid_for_children", "cgroup": "cgroup"}
+_MOUNT_TRIES = 100
 #: What ``/proc/sys/user`` calls the limit on the namespaces of each kind that may be made.
 _LIMITS = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time")
 _NS_GET_USERNS, _NS_GET_NSTYPE = 0xB701, 0xB703
@@ -171,6 +177,42 @@ class Pinned:
             if lines:
                 Path(f"/proc/{pid}/timens_offsets").write_text("".join(lines))
             _bind(pid, "time_for_children", path_of("time", name))
+
+    def create_mount(self, name: str) -> None:
+        """Make a mount namespace: a copy of this one, whose changes stay in it."""
+
+        def prepare() -> None:
+            kernel.unshare(kernel.CLONE_NEWNS)
+            kernel.mount(None, "/", flags=kernel.MS_PRIVATE | kernel.MS_REC)
+
+        path = path_of("mount", name)
+        with self._making("mount", name):
+            # The kernel binds a mount namespace only where the bind is copied into no other mount namespace,
+            kernel.mount(path, path, flags=kernel.MS_BIND)
+            kernel.mount(None, path, flags=kernel.MS_PRIVATE)
+            # and only into an older one: by numbers that each processor of a newer kernel gives out of its own.
+            for tries_left in reversed(range(_MOUNT_TRIES)):
+                with _child(prepare) as (pid, _):
+                    try:
+                        _bind(pid, "mnt", path)
+                    except OSError as error:
+                        if error.errno != errno.EINVAL or not tries_left:
+                            raise
+                        continue
+                break
+
+    def create_held(self, type: str, name: str, holder: int) -> None:
+        """Name the pid or cgroup namespace that a process holds; it lasts no longer than the process."""
+        with self._making(type, name):
+            _bind(holder, _HELD[type], path_of(type, name))
+
+    def is_held_by(self, type: str, name: str, holder: int) -> bool:
+        """Whether a pid or cgroup namespace is the one that this process holds now."""
+        try:
+            inode = Path(f"/proc/{holder}/ns/{_HELD[type]}").stat().st_ino
+        except OSError:
+            return False
+        return inode == _inode(type, name)
 
     def set_names(self, name: str, hostname: str | None, domainname: str | None) -> None:
         """Change the names of a uts namespace; what runs in it sees the new ones at once."""

@@ -403,11 +403,22 @@ def _run_of(entry: Mapping[str, Any]) -> str:
 
 def _journal(*arguments: str) -> str:
     """What journalctl prints; nothing where there is no journal, or none that answers."""
+    import os
     import subprocess
+
+    from provisioner.secrets import without_secrets
 
     command = ["journalctl", "--no-pager", "--quiet", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=10,
+            check=False,
+            env=without_secrets(os.environ),
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout

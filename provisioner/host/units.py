@@ -17,7 +17,7 @@ from provisioner import directives
 from provisioner.directives import Setting, Value
 from provisioner.directives.control import Limit, Tasks
 from provisioner.directives.exits import exit_text
-from provisioner.directives.fragment import settings
+from provisioner.directives.fragment import as_read, settings
 from provisioner.directives.signatures import fitted
 from provisioner.directives.syntax import Syntax
 from provisioner.errors import HostError
@@ -195,10 +195,14 @@ class Units:
     def _start_one(self, unit: Start) -> Job:
         for attempt in range(40):
             try:
-                return self.systemd.start_transient(*unit.arguments(self.encoded))
+                job = self.systemd.start_transient(*unit.arguments(self.encoded))
             except SystemdError as error:
                 if not error.exists or not unit.replaces:
                     raise
+            else:
+                for name in (unit.name, unit.main):
+                    _write_as_read(_TRANSIENT / name)
+                return job
             if attempt == 20:  # something refers to the stopped unit, so that systemd keeps it loaded
                 self._remove_files(unit.name)
                 self.systemd.reload()
@@ -509,6 +513,23 @@ class Units:
         except HostError as error:
             return f"{name}: {error.detail}", error.code
         return FINE
+
+
+def _write_as_read(file: Path) -> None:
+    """Have systemd start a transient unit's commands as it does now, after a daemon-reload as well."""
+    try:
+        text = file.read_text()
+        made = as_read(text)
+        if made == text:
+            return
+        there = file.stat()
+        other = file.with_name(f".{file.name}.nsprov")
+        other.write_text(made)
+        other.chmod(there.st_mode)
+        os.utime(other, ns=(there.st_atime_ns, there.st_mtime_ns))  # else systemd asks for a daemon-reload
+        other.replace(file)
+    except OSError:
+        return  # it has ended already, and its file with it
 
 
 class Start:

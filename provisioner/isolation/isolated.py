@@ -20,6 +20,7 @@ from provisioner.isolation.launch import workload_of
 from provisioner.isolation.rooted import Rooted
 from provisioner.isolation.ways import KINDS, PINNED, SHARED_MEMORY, KindName, Trouble, Wish, carried_out, ways
 from provisioner.model import Address, Change, Desired, Effect, Issue, Resource, bad, jsonable, spec
+from provisioner.network.values import netns_name
 from provisioner.resources.file import File
 from provisioner.resources.namespace import Namespace, hostname, id_map, offset, pinned_path
 from provisioner.resources.netns import Netns
@@ -100,9 +101,9 @@ class Isolated(Rooted):
     join: dict[str, str] | None = spec(
         None,
         effect=Effect.RESTART,
-        doc="a unit whose network, ipc and pid namespaces it shares; or by kind: a unit for net, ipc and pid, a "
-        "`namespace` or a unit that brings one for user, uts, time and ipc",
-        examples=["web.service", {"pid": "web.service", "uts": "box"}],
+        doc="a unit whose network, ipc and pid namespaces it shares; or by kind: a unit (`web.service`) for net, ipc "
+        "and pid, and a `namespace` by its name for ipc, pid, user, uts and time",
+        examples=["web", {"pid": "web.service", "uts": "box"}],
     )
 
     # -- from a task ------------------------------------------------------------------------------
@@ -112,6 +113,8 @@ class Isolated(Rooted):
     def _kinds(cls, value: Any) -> Any:
         if value is None:
             return None
+        if not isinstance(value, (str, list, tuple)):
+            raise bad("isolate takes kinds of namespaces", f"a list of {', '.join(KINDS)}, or all of them: all")
         words = value.replace(",", " ").split() if isinstance(value, str) else [str(one) for one in value]
         if "all" in words:
             return KINDS
@@ -151,9 +154,13 @@ class Isolated(Rooted):
             if kind not in (*_SHARED, *_JOINED):
                 hint = did_you_mean(str(kind), (*_SHARED, *_JOINED)) or f"what can be: {', '.join((*_SHARED, *PINNED))}"
                 raise bad(f"a namespace of kind '{kind}' cannot be joined", hint)
-            text = str(name)
-            unit = kind in ("net", "pid") or isinstance(value, str)
-            made[str(kind)] = f"{text}.service" if unit and "." not in text else text
+            if not isinstance(name, str):
+                raise bad(f"join.{kind} takes a name", "for instance join: {pid: web.service}")
+            unit = kind == "net" or isinstance(value, str)
+            text = netns_name(f"{name}.service" if unit and "." not in name else name)
+            if unit and not text.endswith(".service"):
+                raise bad(f"{text} is no service, and has no namespaces", "for instance join: web.service")
+            made[str(kind)] = text
         return made
 
     @model_validator(mode="after")
@@ -166,6 +173,12 @@ class Isolated(Rooted):
             for name in (name for name, of in _FIELDS_OF.items() if of == joined and name != "init"):
                 if getattr(self, name) is not None:
                     raise bad(f"it joins the {joined} namespace of {whose}, and {name} is for its own")
+            if whose == self.name:
+                raise bad(f"it cannot join the {joined} namespace of itself", f"isolate: [{joined}] gives it one")
+        if any(kind in self.kinds for kind in PINNED):
+            netns_name(self.name)  # what it brings has its name
+        if self.uid_map is not None and not (self.uid_map and self.uid_map[0].startswith("0 ")):
+            raise bad("uid_map has no root inside, which its launcher starts as", "for instance ['0 100000 65536']")
         if self.isolate is not None and self.unit_type != "service":
             raise bad(f"a {self.unit_type} cannot be isolated", "isolate the service that it starts")
         return self
@@ -221,6 +234,12 @@ class Isolated(Rooted):
         for name, fields in self.brings_root():
             yield type(self)(name=name, **fields)
 
+    def _holder(self) -> str | None:
+        """The unit that holds the named pid namespace that it joins."""
+        pid = self._joined("pid")
+        named = pid is not None and not pid.endswith(".service")
+        return Namespace(type="pid", name=pid).holder if named and pid else None
+
     def _hosts_file(self) -> str | None:
         """The file that it sees as /etc/hosts: without, programs would ask name servers for its hostname."""
         own = "uts" in self.kinds and "mount" in self.kinds and not self._joined("uts")
@@ -231,9 +250,10 @@ class Isolated(Rooted):
     def isolation_needs(self) -> list[Address]:
         """What takes it along when it goes."""
         found = [Address("namespace", f"{type}/{name}") for type, name in self.pins().items()]
-        ipc = self._joined("ipc")
-        if ipc is not None and not ipc.endswith(".service"):
-            found.append(Address("namespace", f"ipc/{ipc}"))
+        for kind in ("ipc", "pid"):
+            name = self._joined(kind)
+            if name is not None and not name.endswith(".service"):
+                found.append(Address("namespace", f"{kind}/{name}"))
         units = {name for kind, name in (self.join or {}).items() if kind in _SHARED and name.endswith(".service")}
         units |= {root for root in (self.root_unit(),) if root is not None}
         return [*found, *(Address("unit", name) for name in sorted(units))]
@@ -261,8 +281,10 @@ class Isolated(Rooted):
             self.harden,
             network,
             bool(self.init),
-            pins,
-            pid_of=shared.get("pid"),
+            credentials=bool(getattr(self, "credentials", None)),
+            pins=pins,
+            by_socket=getattr(self, "socket", None) is not None,
+            pid_of=shared.get("pid") or self._holder(),
             net_of=shared.get("net"),
             ipc_of=shared.get("ipc"),
             ipc_path=pinned_path("ipc", ipc) if ipc is not None and not ipc.endswith(".service") else None,
@@ -273,15 +295,23 @@ class Isolated(Rooted):
         issues = [Issue(one.message, one.field, one.hint) for one in (*troubles, *made.troubles)]
         issues += [Issue(message, name) for name, message in self.view_contradictions()]
         issues += self._not_shown(made.directives)
+        issues += self._not_made(facts.get("namespaces"))
         issues += [Issue(one, "harden", severity="warning") for one in made.left]
         return type(self).observed(**fields, **made.directives), issues
+
+    def _not_made(self, there: Sequence[str] | None) -> Iterator[Issue]:
+        """The kinds of namespaces that the host's kernel does not make."""
+        for kind in self.kinds:
+            if there is not None and kind not in there:
+                hint = f"its kernel has none, or user.max_{'mnt' if kind == 'mount' else kind}_namespaces is 0 (sysctl)"
+                yield Issue(f"this host makes no {kind} namespaces", "isolate", hint)
 
     def _not_shown(self, made: Mapping[str, Value]) -> Iterator[Issue]:
         """What a launcher needs in a strict view that is not in it."""
         launcher, _ = workload_of(str((made.get("ExecStart") or ("",))[0]))
         if self.strict and launcher and not self.shows("/usr/bin/nsenter"):
             message = "strict hides the programs of the launcher that isolates it (util-linux, sh, mount)"
-            yield Issue(message, "strict", "add /usr, /bin, /lib and /lib64 to binds")
+            yield Issue(message, "strict", "add /usr to binds")
 
     def _shared(self, desired: Desired) -> tuple[dict[str, str], list[Trouble]]:
         """The units that it shares namespaces with, by kind; only what those have."""
@@ -302,10 +332,20 @@ class Isolated(Rooted):
                 found["netns"] = other.network
             elif kind in other.kinds:
                 found[kind] = name
-            elif len(self.join or {}) < len(_SHARED):  # a kind that was asked for alone
+            elif len({(self.join or {}).get(one) for one in _SHARED}) > 1:  # a kind that was asked for alone
                 troubles.append(
                     Trouble(f"{name} has no {kind} namespace of its own", f"isolate: [{kind}] on it", "join")
                 )
+        joined = set((self.join or {}).values())
+        if not troubles and not found and set(self.join or {}) == set(_SHARED) and len(joined) == 1:
+            (name,) = joined
+            troubles.append(
+                Trouble(
+                    f"{name} has no network, ipc or pid namespace to share",
+                    f"isolate: [net, ipc, pid] on {name}",
+                    "join",
+                )
+            )
         return found, troubles
 
     def hidden_changes(self, current: Directives, changes: Iterable[Change]) -> Iterator[Change]:
@@ -357,9 +397,10 @@ class Isolated(Rooted):
         """The directives that plans show: those that the unit says itself, and what is left of its profile."""
         given = profile(self.harden, _ANY_VERSION) if self.harden else {}
         by_isolation = {way.partition("=")[0] for way in ways(self.directives).values()}
+        by_isolation |= {"PrivateIPC"} if "IPCNamespacePath" in by_isolation else set()
         told: list[tuple[str, Value]] = []
         for name, value in self.directives.items():
-            if given.get(name) == value or (self.isolate and name in by_isolation):
+            if given.get(name) == value or ((self.isolate or self.join) and name in by_isolation):
                 continue
             if name == "BindReadOnlyPaths":
                 value = tuple(one for one in value if not one.startswith("/run/nsprov"))
@@ -368,7 +409,8 @@ class Isolated(Rooted):
             if not value or (self.has_own_view and name in _OF_VIEW):
                 continue
             if name.startswith("Exec") and isinstance(value, tuple):
-                user = _REUID.search(value[0]) if name == "ExecStart" else None
+                moved = name == "ExecStart" and "User" not in self.directives
+                user = _REUID.search(workload_of(value[0])[0]) if moved else None
                 told += [("User", user[1])] if user else []
                 value = tuple(workload_of(line)[1] for line in value)
             told.append((name, value))
@@ -382,4 +424,4 @@ def _told(found: Mapping[Any, str]) -> str:
 def _hostname_of(unit: str) -> str:
     """A host's name for a unit that says none: its own, without what such names cannot have."""
     stem = unit.rpartition(".")[0]
-    return re.sub(r"[^A-Za-z0-9-]+", "-", stem).strip("-")[:63] or "workload"
+    return re.sub(r"[^A-Za-z0-9-]+", "-", stem).strip("-")[:63].rstrip("-") or "workload"

@@ -6,7 +6,7 @@ launcher stays but, where a pid namespace needs a fork, the process that waits f
 
     launch = Launch(pid=True, enter={"uts": "/run/nsprov/ns/uts/web.service"})
     launch.around("/usr/bin/web --port 80")
-      ->  '/usr/bin/unshare --mount --pid … /bin/sh -c "…" nsprov /usr/bin/web --port 80'
+      ->  '/usr/bin/unshare --mount --pid … /bin/sh -c "…" nsprov-launch /usr/bin/web --port 80'
 """
 
 from __future__ import annotations
@@ -22,13 +22,19 @@ from provisioner.isolation.hardening import Right
 __all__ = ["Become", "Launch", "workload_of"]
 
 #: The word before the workload's own command line.
-_MARK = "nsprov"
+_MARK = "nsprov-launch"
 
+#: What systemd says that its sockets and its watchdog are for: the process that it started has another number
+#: once it is in a pid namespace (sd_listen_fds(3), sd_watchdog_enabled(3)).
+_OWN_NUMBER = 'test -z "$LISTEN_PID" || export LISTEN_PID=$$; test -z "$WATCHDOG_PID" || export WATCHDOG_PID=$$'
 #: What is PID 1 in the place of a workload that is no init: it passes signals on, reaps, and ends as the workload
-#: ends. A shell starts what runs in the background with SIGINT ignored: ``env`` puts that right.
+#: ends. A shell starts what runs in the background with SIGINT ignored: ``env`` puts that right. Its 9 is a copy of the
+#: standard input, which a shell takes from what runs in the background; sockets that systemd hands over are from 3 on.
 _INIT = (
-    'exec 3<&0; env --default-signal "$@" <&3 3<&- & c=$!; exec 3<&-; '
-    'for s in TERM INT HUP QUIT USR1 USR2; do trap "kill -$s $c" $s; done; '
+    """for s in TERM INT HUP QUIT USR1 USR2; do trap "kill -$s \\$c 2>/dev/null || early=$s" $s; done; """
+    f"exec 9<&0; sh -c '{_OWN_NUMBER}; "
+    """exec env --default-signal "$@"' nsprov-init "$@" <&9 9<&- & c=$!; exec 9<&-; """
+    'test -z "$early" || kill -$early $c; '
     "while :; do wait $c; r=$?; kill -0 $c 2>/dev/null || exit $r; done"
 )
 #: What of a fresh /proc the root of a container must not write, and what it must not read.
@@ -54,21 +60,19 @@ class Become:
     def words(self) -> list[str]:
         """The command that becomes it, in words of the shell; nothing where nothing changes."""
         made = []
-        if self.user is not None:
-            group = self.group or (self.user if self.user.isdecimal() else f"$(id -g {self.user})")
-            made += [f"--reuid={self.user}", f"--regid={group}"]
-            named = not self.user.isdecimal() and not self.groups
+        user = self.user if self.user is not None else "0" if self.group or self.groups else None
+        if user is not None:
+            group = self.group or (user if user.isdecimal() else f"$(id -g {user})")
+            made += [f"--reuid={user}", f"--regid={group}"]
+            named = not user.isdecimal() and not self.groups
             made.append(
                 f"--groups={','.join(self.groups)}" if self.groups else "--init-groups" if named else "--clear-groups"
             )
-        ambient = [_bare(name) for name in self.ambient.split()]
         if self.bounding is not None:
-            names = [_bare(name) for name in self.bounding.removeprefix("~").split()]
-            inverted = self.bounding.startswith("~")
-            kept = [f"-{name}" for name in names] if inverted else ["-all", *(f"+{name}" for name in names)]
-            made.append(f"--bounding-set={','.join(kept)}")
-        if made or ambient:
-            inherited = ",".join(["-all", *(f"+{name}" for name in ambient)])
+            kept = _kept(self.bounding)[1:] if self.bounding.startswith("~") else _kept(self.bounding)
+            made += [f"--bounding-set={','.join(kept)}"] if kept else []
+        if made or self.ambient:
+            inherited = ",".join(_kept(self.ambient))
             made += [f"--inh-caps={inherited}", f"--ambient-caps={inherited}"]
         return ["/usr/bin/setpriv", *made, "--"] if made else []
 
@@ -93,6 +97,8 @@ class Launch:
     #: Whether it has folders (StateDirectory=) or credentials that must be handed to the users it has inside.
     hands_over_folders: bool = False
     hands_over_credentials: bool = False
+    #: Whether it is told by its number that sockets or a watchdog are for it: by the one that it has inside.
+    numbered: bool = False
     init: bool = False
     #: Who it becomes in the end.
     become: Become = Become()
@@ -102,7 +108,7 @@ class Launch:
     @property
     def needed(self) -> bool:
         """Whether there is anything to do."""
-        return self.isolates or self.init
+        return self.isolates or self.init or self.numbered
 
     @property
     def isolates(self) -> bool:
@@ -142,18 +148,17 @@ class Launch:
         if {"+", "!", "!!"} & set(flags):
             raise values.BadValue(f"'{command}' goes past the isolation (+, !)", "leave the prefix out")
         prefix = "".join(flags) + ("!" if self.keeps_root else "")
-        return prefix + line([*self._words(), *argv])
-
-    def _words(self) -> list[str]:
-        script = self._script().replace("$", "$$")  # systemd takes $NAME for a variable of its own
-        return [*self._outer(), "/bin/sh", "-c", script, _MARK]
+        launcher = [*self._outer(), "/bin/sh", "-c", self._script(), _MARK]
+        if ":" not in flags:  # systemd takes $NAME for a variable of its own
+            launcher = [word.replace("$", "$$") for word in launcher]
+        return prefix + line([*launcher, *argv])
 
     def _outer(self) -> list[str]:
         """What comes before the script: what must be done before there is a /proc to be mounted."""
         words = []
         if self.pid_of is not None:
             enter = 'exec nsenter --pid=/proc/$(systemctl show -P MainPID "$0")/ns/pid_for_children -- "$@"'
-            words += ["/bin/sh", "-c", enter.replace("$", "$$"), self.pid_of]
+            words += ["/bin/sh", "-c", enter, self.pid_of]
         if self.mounts or self.hands_over_credentials:
             words += ["/usr/bin/unshare", "--mount"]
             words += ["--pid", "--fork", "--kill-child"] if self.pid else []
@@ -180,6 +185,8 @@ class Launch:
                 steps.append(_closed_proc())
         if self.hands_over_folders or self.hands_over_credentials:
             steps += self._handing_over()
+        if self.numbered and not self.init:
+            steps.append(f"{{ {_OWN_NUMBER}; }}")
         words = []
         if self.enter:
             words += ["nsenter", *(f"--{type}={path}" for type, path in sorted(self.enter.items()))]
@@ -201,8 +208,13 @@ class Launch:
         users = self.enter["user"]
         inside = self.become.user or "0"
         number = inside if inside.isdecimal() else f"$(id -u {inside})"
+        # What the kernel calls outside who it is inside: by the range of the map that it is in.
         steps = [
-            f"first() {{ echo $2; }}; own=$(($(first $(nsenter --user={users} cat /proc/self/uid_map)) + {number}))",
+            f"u={number}",
+            (
+                f"own=$(nsenter --user={users} cat /proc/self/uid_map | while read i o n; "
+                "do test $u -lt $i || test $u -ge $((i + n)) || echo $((o + u - i)); done)"
+            ),
         ]
         if self.hands_over_folders:
             steps.append(
@@ -238,5 +250,9 @@ def workload_of(command: str) -> tuple[str, str]:
     return launcher, prefix + own
 
 
-def _bare(capability: str) -> str:
-    return capability.lower().removeprefix("cap_")
+def _kept(capabilities: str) -> list[str]:
+    """Capabilities in their canonical form (``CAP_A CAP_B``, ``~CAP_A``) as setpriv takes them."""
+    names = [name.lower().removeprefix("cap_") for name in capabilities.removeprefix("~").split()]
+    if capabilities.startswith("~"):
+        return ["+all", *(f"-{name}" for name in names)]
+    return ["-all", *(f"+{name}" for name in names)]

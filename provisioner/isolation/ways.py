@@ -2,7 +2,7 @@
 
     made = carried_out(Wish("web.service", frozenset({"ipc", "pid"}), {"ExecStart": ("/usr/bin/web",)}), 252)
     made.directives["PrivateIPC"]    ->  'yes'
-    made.directives["ExecStart"]     ->  ('/usr/bin/unshare --mount --pid … nsprov /usr/bin/web',)
+    made.directives["ExecStart"]     ->  ('/usr/bin/unshare --mount --pid … nsprov-launch /usr/bin/web',)
     ways(made.directives)            ->  {'ipc': 'PrivateIPC', 'pid': 'unshare --pid'}
 
 Pure. What goes together and what does not was tried on systemd 252 and 257 (docs/isolation.md).
@@ -77,6 +77,10 @@ class Wish:
     #: The network namespace that it is in, by name.
     netns: str | None = None
     init: bool = False
+    #: Whether it is given credentials by other means than its directives.
+    credentials: bool = False
+    #: Whether a socket starts it, which it is handed over by its process's number.
+    by_socket: bool = False
     #: Pinned namespaces to enter, by type: the file of each.
     pins: Mapping[str, str] = field(default_factory=dict)
     #: The unit whose pid namespace it shares, and those whose network and ipc namespaces.
@@ -108,14 +112,14 @@ def carried_out(wish: Wish, systemd: int) -> CarriedOut:
         if "user" in launch.enter:
             own = {name: value for name, value in own.items() if name not in _IDENTITY}
     made: dict[str, Value] = {**own, **added}
-    left: tuple[str, ...] = ()
-    if wish.profile is not None:
-        found = hardened(wish.profile, made, systemd, launch.rights if launch.isolates else ())
-        left = found.left
-        if launch.become.bounding is not None:
-            left += (f"the workload itself is left {launch.become.bounding or 'no capability'} in the end",)
-        made |= {name: value for name, value in found.directives.items() if name not in made}
-        troubles += [Trouble(why, "leave it out, or isolate less", name) for name, why in found.refused.items()]
+    found = hardened(wish.profile or "off", made, systemd, launch.rights if launch.isolates else ())
+    left = found.left
+    if wish.profile is not None and launch.become.bounding is not None:
+        left += (f"the workload itself is left {launch.become.bounding or 'no capability'} in the end",)
+    made |= {name: value for name, value in found.directives.items() if name not in made}
+    told = {one.field for one in troubles}
+    refused = [Trouble(why, "leave it out, or isolate less", name) for name, why in found.refused.items()]
+    troubles += [one for one in refused if one.field not in told]
     made |= _own_shared_memory(made)
     if systemd < _SYSFS_OF_NETWORK and not launch.mounts and ("net" in wish.kinds or wish.profile == "strict"):
         made |= _no_interfaces_of_the_host(wish, made)
@@ -124,7 +128,9 @@ def carried_out(wish: Wish, systemd: int) -> CarriedOut:
     if launch.needed:
         troubles += _put_around(made, launch)
         if launch.init:
-            made.setdefault("SuccessExitStatus", directives.canonical("service", "SuccessExitStatus", "143"))
+            # An init ends as its workload ended: by the signal that stopped it.
+            ended = ["143", *made.get("SuccessExitStatus", ())]
+            made["SuccessExitStatus"] = directives.canonical("service", "SuccessExitStatus", ended)
         if made.get("Type") in ("notify", "notify-reload"):
             made.setdefault("NotifyAccess", "all")  # what notifies is not the process that systemd started
     if "pid" in wish.kinds and not wish.init and not {"KillSignal", "TimeoutStopSec", "TimeoutSec"} & made.keys():
@@ -137,8 +143,17 @@ def _launch(wish: Wish, systemd: int) -> Launch:
     pid = "pid" in kinds and wish.pid_of is None and systemd < _PRIVATE_PIDS
     cgroup = "cgroup" in kinds and systemd < _CONTROL_GROUPS_EX
     users = "user" in wish.pins
+    numbered = ("pid" in kinds or wish.pid_of is not None) and (wish.by_socket or "WatchdogSec" in wish.own)
     sysfs = _in_another_network(wish) and systemd < _SYSFS_OF_NETWORK
-    made = Launch(pid=pid, cgroup=cgroup, pid_of=wish.pid_of, enter=dict(wish.pins), init=wish.init, sysfs=sysfs)
+    made = Launch(
+        pid=pid,
+        cgroup=cgroup,
+        pid_of=wish.pid_of,
+        enter=dict(wish.pins),
+        numbered=numbered,
+        init=wish.init,
+        sysfs=sysfs,
+    )
     if not made.isolates:
         return made
     own = wish.own
@@ -163,12 +178,14 @@ def _launch(wish: Wish, systemd: int) -> Launch:
         proc_options=tuple(options),
         proc_read_only=users or wanted.get("ProtectKernelTunables") == "yes",
         hands_over_folders=users and any(own.get(name) for name in _FOLDERS),
-        hands_over_credentials=users and any(own.get(name) for name in _CREDENTIALS),
+        hands_over_credentials=users and (wish.credentials or any(own.get(name) for name in _CREDENTIALS)),
+        numbered=numbered,
         init=wish.init,
         become=Become(
             user,
-            str(own.get("Group", "")) or None,
-            tuple(own.get("SupplementaryGroups", ())),
+            # Without a user of the unit's own, its groups are systemd's to give; but in a user namespace.
+            (str(own.get("Group", "")) or None) if user or users else None,
+            tuple(own.get("SupplementaryGroups", ())) if user or users else (),
             bounding,
             str(own.get("AmbientCapabilities", "")),
         ),
@@ -185,11 +202,12 @@ def _by_directives(wish: Wish, systemd: int) -> Iterable[tuple[str, Value]]:
         yield "PrivateNetwork", "yes"
     if wish.ipc_path is not None:
         yield "IPCNamespacePath", wish.ipc_path
-    elif wish.ipc_of is not None or "ipc" in kinds:
+    if wish.ipc_path is not None or wish.ipc_of is not None or "ipc" in kinds:  # 252 takes no path without it
         yield "PrivateIPC", "yes"
     shared = list(dict.fromkeys(one for one in (wish.net_of, wish.ipc_of) if one is not None))
     if shared:
-        yield "JoinsNamespaceOf", directives.canonical("service", "JoinsNamespaceOf", shared)
+        others = wish.own.get("JoinsNamespaceOf", ())
+        yield "JoinsNamespaceOf", directives.canonical("service", "JoinsNamespaceOf", [*others, *shared])
     if "pid" in kinds and wish.pid_of is None and systemd >= _PRIVATE_PIDS:
         yield "PrivatePIDs", "yes"
     if "cgroup" in kinds and systemd >= _CONTROL_GROUPS_EX:
@@ -224,7 +242,8 @@ def _contradictions(wish: Wish, added: Mapping[str, Value]) -> Iterable[Trouble]
     """What the unit declares and what its isolation is carried out by, where they differ."""
     for name, value in added.items():
         said = wish.own.get(name)
-        if said is not None and said != value and name not in ("BindsTo", "After", "JoinsNamespaceOf"):
+        less = name == "ProtectControlGroups" and said == "yes"  # strict is this, and more
+        if said is not None and said != value and not less and name not in ("BindsTo", "After", "JoinsNamespaceOf"):
             yield Trouble(f"isolate is carried out by {name}={value}, and the unit says {name}={said}", None, name)
     if "net" in wish.kinds and wish.own.get("PrivateNetwork") == "yes" and wish.netns is not None:
         yield Trouble(
@@ -252,18 +271,27 @@ def _impossible(wish: Wish, launch: Launch) -> Iterable[Trouble]:
         if own.get(name) and (launch.pid or launch.pid_of):
             hint = "write KillSignal, or send a signal with `systemctl kill`"
             yield Trouble(f"{name} would run in a pid namespace of its own, away from the main process", hint, name)
+    if launch.pid and own.get("KillMode") in ("mixed", "process"):
+        message = f"KillMode={own['KillMode']} would send its signal to the launcher alone, which does not pass it on"
+        yield Trouble(message, "leave it out: then all its processes are signalled", "KillMode")
     if own.get("DynamicUser", "no") != "no" and "user" not in wish.kinds:
         yield Trouble(
             "DynamicUser goes with no launcher, which has to start as root",
-            "add user to isolate: then its users are nobody else's, too",
+            "add user to isolate: then its users are nobody else's, too" + _newer(wish),
             "DynamicUser",
         )
     elif wish.profile == "strict" and "user" not in launch.enter and launch.become.user is None:
         yield Trouble(
             "harden: strict gives a unit users of its own by DynamicUser, which goes with no launcher",
-            "add user to isolate, or name a User",
+            "add user to isolate, or name a User" + _newer(wish),
             "isolate",
         )
+
+
+def _newer(wish: Wish) -> str:
+    """The version of systemd that would need no launcher for it."""
+    kinds = " and ".join(sorted(wish.kinds & {"pid", "cgroup"}))
+    return "" if wish.pins or wish.pid_of else f"; systemd {_PRIVATE_PIDS} needs no launcher for {kinds}"
 
 
 def _with_launchers(given: str, launch: Launch) -> Value:
@@ -299,7 +327,7 @@ def _put_around(made: dict[str, Value], launch: Launch) -> list[Trouble]:
 def _without_init(launch: Launch) -> Launch:
     from dataclasses import replace
 
-    return replace(launch, init=False)
+    return replace(launch, init=False, numbered=False)
 
 
 def ways(made: Mapping[str, Value], netns: str | None = None) -> dict[KindName, str]:

@@ -177,7 +177,7 @@ class _Review:
                 )
 
     def _old_names(self, branch: Branch) -> Found:
-        for name in (branch.values or {}).keys() & _OLD.keys():
+        for name in (one for one in branch.values or () if one in _OLD):
             yield branch, self._warn(name, f"{name} is cgroup v1's", f"write {_OLD[name]}")
 
     # -- against the slices above -----------------------------------------------------------------
@@ -241,7 +241,7 @@ class _Review:
 
     def _disabled(self, branch: Branch) -> Found:
         for name, value in (branch.values or {}).items():
-            for controller in controllers_for(name, value):
+            for controller in sorted(controllers_for(name, value)):
                 above = next(
                     (one for one in self.tree.above(branch) if controller in _words(one, "DisableControllers")), None
                 )

@@ -72,6 +72,7 @@ _KEYWORDS: Mapping[str, Any] = {
         "properties": {"loop_var": _TEXT, "index_var": _TEXT, "label": _TEXT},
     },
     "vars": {"type": "object", "description": "variables of this task alone"},
+    "no_log": {"type": "boolean", "description": "whether no field of it is shown, in plans or anywhere else"},
     "tags": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
 }
 

@@ -85,7 +85,7 @@ def sketch_of(host: str, desired: Desired) -> Sketch:
     """What to draw of a host."""
     fields: dict[str, list[dict[str, Any]]] = {}
     for address, declared in desired.resources.items():
-        fields.setdefault(address.kind, []).append(declared.resource.declared())
+        fields.setdefault(address.kind, []).append(declared.resource.without(declared.secrets).declared())
     interfaces = [end for kind in fields.values() for one in kind for end in _ends(one)]
     namespaces = tuple(_namespace(one["name"], interfaces, fields) for one in fields.get("netns", ()))
     bridges = tuple(

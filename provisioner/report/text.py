@@ -144,7 +144,7 @@ def _step_lines(step: Step, style: Style) -> list[str]:
     if step.action is Action.CREATE and step.after is not None:
         if "gone" in step.reason:
             lines.append(f"      {style(step.reason, 'yellow')}")
-        lines += _columns(step.after.summary())
+        lines += _columns(step.after.shown_summary(step.secrets))
     elif step.action is Action.DELETE:
         lines += [] if place else [f"      {style(step.reason, 'dim')}"]
     elif step.action is Action.ADOPT or not step.changes:
@@ -159,7 +159,7 @@ def _step_lines(step: Step, style: Style) -> list[str]:
 
 
 def _change_lines(change: Change, width: int, style: Style) -> list[str]:
-    before, after = change.before, change.after
+    before, after = change.shown()
     effect = _EFFECTS[change.effect]
     if isinstance(before, str) and isinstance(after, str) and ("\n" in before or "\n" in after):
         diff = list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2))[2:]

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import AliasChoices, ValidationInfo, field_validator, model_validator
 
-from provisioner.errors import ConfigError, HostError, Problem
+from provisioner.config import vault
+from provisioner.errors import ConfigError, HostError, Problem, Source
 from provisioner.model import Action, Address, Change, Check, Claim, Driver, Issue, Resource, StepResult, bad, spec
 from provisioner.resources import register
+from provisioner.secrets import MASK, NO_SECRETS, Paths, learn, marked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,6 +41,9 @@ __all__ = [
 MAX_CONTENT = 8 * 1024 * 1024
 #: One less than what means "leave it as it is" to chown.
 _MAX_ID = 0xFFFFFFFE
+
+
+_CLOSE = 'write mode: "0600"'
 
 
 class OnDisk(Resource):
@@ -107,6 +112,10 @@ class OnDisk(Resource):
                     written = desired.resources[self.address].fields
                     field = next((word for word in ("path", "dest") if word in written), "name")
                     yield Issue(f"{parent} is no directory, but a {kind}", field, "give one of them another path")
+
+        secret = desired.resources[self.address].secrets if self.address in desired.resources else NO_SECRETS
+        if ("content",) in secret and getattr(self, "target", None) is None and _everyones(self.mode):
+            yield Issue("its content is secret, and everyone on the host may read it", "mode", _CLOSE, "warning")
 
     def _parents(self) -> Iterator[str]:
         path = posixpath.dirname(self.name)
@@ -194,7 +203,7 @@ class File(OnDisk):
         if fields.get("src") is None or not is_name(fields["src"]):
             return fields  # what is no name is refused with all other fields
         rest = {key: value for key, value in fields.items() if key != "src"}
-        return {**rest, **_content_fields(_read_source(str(fields["src"]), context))}
+        return {**rest, **_read_source(str(fields["src"]), context)}
 
     @property
     def data(self) -> bytes | None:
@@ -209,7 +218,7 @@ class File(OnDisk):
         wanted, found = self._body(), current._body()
         if wanted is None and current.target is not None:
             changes.append(Change("target", current.target, None))
-        elif wanted is not None and wanted != found:
+        elif wanted is not None and wanted != found and (self.data is None or self.data != current.data):
             changes.append(Change(wanted[0], current._shown(), self._shown()))
         return changes + self._attribute_changes(current)
 
@@ -241,6 +250,19 @@ class File(OnDisk):
             digest = hashlib.sha256(data).hexdigest()
             yield Check(f"{self.address} has the declared content", f"assert {at}.sha256sum == {digest!r}")
         yield from self._attribute_checks()
+
+    def secret_fields(self, secrets: Paths) -> Paths:
+        """What is text in the one version may be none in the other."""
+        bodies = frozenset({("content",), ("content_base64",)})
+        return secrets | bodies if secrets & bodies else secrets
+
+    def secret_files(self, secrets: Paths) -> Iterable[tuple[str, str, bytes]]:
+        if self.data is not None and ("content",) in secrets:
+            yield f"{self.address} has the declared content", self.name, self.data
+
+    def _masked(self, name: str, secrets: Paths) -> str:
+        attributes = self._attributes()
+        return f"{MASK}, {attributes}" if attributes and name == "content" else MASK
 
     def _body(self) -> tuple[str, str] | None:
         """What is managed of the content: the field, and its value."""
@@ -290,6 +312,11 @@ def _mode(value: Any) -> str:
     return f"{int(text, 8):04o}"
 
 
+def _everyones(mode: str | None) -> bool:
+    """Whether everybody may read a file of this mode."""
+    return mode is None or bool(int(mode, 8) & 0o004)
+
+
 def _plausible(number: int) -> bool:
     """Whether a number is what YAML makes of an octal mode, and not octal digits without the leading zero.
 
@@ -311,12 +338,19 @@ def is_name(value: Any) -> bool:
     return isinstance(value, (str, int, float)) and not isinstance(value, bool)
 
 
-def _read_source(name: str, context: TaskContext) -> bytes:
+def _read_source(name: str, context: TaskContext) -> dict[str, Any]:
+    """The content of a role's file; that of one which ansible-vault encrypted is opened, and is a secret."""
     path = context.find_file(name, "files")
     try:
         size = path.stat().st_size
         if size <= MAX_CONTENT:
-            return path.read_bytes()
+            data = path.read_bytes()
+            if not vault.is_vaulted(data):
+                return _content_fields(data)
+            opened = _content_fields(vault.open_vault(data.decode("utf-8", "replace"), Source(str(path))))
+            secret: dict[str, Any] = marked(opened)
+            learn(secret)
+            return secret
         reason = f"has {size} bytes, more than the {MAX_CONTENT} that a plan can carry"
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"

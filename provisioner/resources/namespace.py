@@ -1,11 +1,11 @@
-"""The kind ``namespace``: persistent named namespaces beyond the network: user, uts, ipc and time."""
+"""The kind ``namespace``: persistent named namespaces beyond the network: user, uts, ipc, time, mount, pid, cgroup."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import ConfigDict, field_validator, model_validator
 
@@ -39,12 +39,9 @@ __all__ = ["NAMESPACES", "Namespace", "pinned_path"]
 #: Where pinned namespaces are, by their types.
 NAMESPACES = "/run/nsprov/ns"
 
-_NOT_PINNED = {
-    "net": "declare it with a 'netns:' task",
-    "pid": "it ends with its first process; write isolate: [pid] on a unit, and join: {pid: THAT_UNIT} on others",
-    "mount": "write isolate: [mount] on a unit, with root, binds and tmpfs",
-    "cgroup": "it begins where its first process is; write isolate: [cgroup] on a unit",
-}
+NamespaceType = Literal["user", "uts", "ipc", "time", "mount", "pid", "cgroup"]
+#: Those that end with their last process, and so need one that holds them.
+_HELD = ("pid", "cgroup")
 #: The fields that only one type has.
 _FIELDS_OF = {
     "hostname": "uts",
@@ -88,9 +85,10 @@ def offset(value: Any) -> str:
 
 def id_map(value: Any) -> tuple[str, ...]:
     """The lines of a uid_map: ``inside outside count`` each."""
-    lines = [value] if isinstance(value, str) else list(value)
+    if not isinstance(value, (str, list, tuple)):
+        raise bad(f"'{value}' is not a list of ranges of users", "for instance ['0 100000 65536']")
     made = []
-    for line in lines:
+    for line in [value] if isinstance(value, str) else value:
         words = str(line).replace(":", " ").split()
         if len(words) != 3 or not all(word.isdecimal() for word in words) or int(words[2]) < 1:
             raise bad(
@@ -104,14 +102,16 @@ def id_map(value: Any) -> tuple[str, ...]:
         for (start, count), (following, _) in pairwise(ranges):
             if start + count > following:
                 raise bad(f"the ranges overlap {side}, at {following}", "each user stands for one other")
-    return tuple(made)
+    # As the kernel tells a map that has many ranges.
+    return tuple(sorted(made, key=lambda one: int(one.split()[0])))
 
 
 class Namespace(Resource):
-    """A user, uts, ipc or time namespace with a name, which lasts until it is deleted, without any process.
+    """A namespace of users, names, clocks, mounts or processes with a name, which lasts until it is deleted.
 
     It is a file under /run/nsprov/ns, which units join (`join: {uts: NAME}`), which `nsprov exec` enters, and
-    which `nsenter --uts=FILE` takes. A unit with `isolate` brings those that it needs by itself.
+    which `nsenter --uts=FILE` takes. A unit with `isolate` brings those that it needs by itself. A pid or cgroup
+    namespace is held by a unit that it brings, as the kernel ends one with its last process.
     """
 
     kind: ClassVar[str] = "namespace"
@@ -120,7 +120,7 @@ class Namespace(Resource):
     )
 
     name: str = spec(..., doc="its name, a file in /run/nsprov/ns/TYPE", examples=["box"])
-    type: Literal["user", "uts", "ipc", "time"] = spec(..., doc="what it isolates", effect=Effect.REPLACE)
+    type: NamespaceType = spec(..., doc="what it isolates", effect=Effect.REPLACE)
     owner: str | None = spec(
         None,
         effect=Effect.REPLACE,
@@ -162,13 +162,13 @@ class Namespace(Resource):
         if not isinstance(fields, Mapping):
             return fields
         given = fields.get("type")
-        if given in _NOT_PINNED:
-            raise bad(f"a {given} namespace is not declared so", _NOT_PINNED[given])
+        if given in ("net", "network"):
+            raise bad("a network namespace is a kind of its own", "declare it with a 'netns:' task")
         for name, of in _FIELDS_OF.items():
-            if fields.get(name) is not None and given in ("user", "uts", "ipc", "time") and given != of:
+            if fields.get(name) is not None and given in get_args(NamespaceType) and given != of:
                 raise bad(f"{name} is for namespaces of type {of}, and this one is of type {given}")
-        if given == "user" and fields.get("owner") is not None:
-            raise bad("a user namespace has no owner here", "all of them are made by the host")
+        if given in ("user", "mount", *_HELD) and fields.get("owner") is not None:
+            raise bad(f"a {given} namespace has no owner here", "all of them are made by the host")
         return fields
 
     @field_validator("name", "owner")
@@ -193,11 +193,32 @@ class Namespace(Resource):
 
     # -- relations --------------------------------------------------------------------------------
 
+    @property
+    def holder(self) -> str | None:
+        """The unit that holds it, where it ends with its last process."""
+        return f"nsprov-{self.type}-{self.name}.service" if self.type in _HELD else None
+
+    def brings(self) -> Iterable[Resource]:
+        """What holds it: a unit that does nothing but be in it."""
+        if self.holder is not None:
+            from provisioner.resources import kind_of
+
+            yield kind_of("unit").resource(
+                name=self.holder,
+                Description=f"Holds the {self.type} namespace {self.name}",
+                isolate=(self.type,),
+                init=True if self.type == "pid" else None,
+                harden="standard",
+                ExecStart="/bin/sleep infinity",
+                Restart="always",
+            )
+
     def requires(self) -> Iterable[Address]:
         return self.lives_in()
 
     def lives_in(self) -> Iterable[Address]:
-        return [Address(self.kind, f"user/{self.owner}")] if self.owner else []
+        found = [Address(self.kind, f"user/{self.owner}")] if self.owner else []
+        return [*found, Address("unit", self.holder)] if self.holder else found
 
     def claims(self) -> Iterable[Claim]:
         """Users outside: who shares one with another namespace can signal what runs there."""
@@ -227,7 +248,7 @@ class Namespace(Resource):
         return shown
 
     def changes_from(self, current: Resource, last: Resource | None) -> list[Change]:
-        found = super().changes_from(current, last)
+        found = [change for change in super().changes_from(current, last) if change.field != "nesting" or self.nesting]
         if self.type == "user" and self.nesting is None and getattr(current, "nesting", False):
             found.append(Change("nesting", True, False, Effect.REPLACE))
         # Without a map any range will do: the one that it has.
@@ -267,7 +288,8 @@ class NamespaceDriver(Driver[Namespace]):
         for address in scope.of("namespace"):
             type_, _, name = address.name.partition("/")
             found = host.pinned.find(type_, name)
-            if found is not None:
+            stale = type_ in _HELD and not host.pinned.is_held_by(type_, name, _holder_of(host, type_, name))
+            if found is not None and not stale:
                 yield _observed(found)
 
     def carry_out(self, host: Host, steps: Sequence[Step]) -> Iterator[StepResult]:
@@ -306,9 +328,19 @@ def _create(host: Host, wanted: Namespace) -> None:
         host.pinned.create_uts(name, owner, wanted.hostname, wanted.domainname)
     elif wanted.type == "ipc":
         host.pinned.create_ipc(name, owner)
+    elif wanted.type == "mount":
+        host.pinned.create_mount(name)
+    elif wanted.type in _HELD:
+        host.pinned.delete(wanted.type, name)  # one that outlived its holder's last start
+        host.pinned.create_held(wanted.type, name, _holder_of(host, wanted.type, name))
     else:
         offsets = [_nanoseconds(one or "0") for one in (wanted.monotonic_offset, wanted.boottime_offset)]
         host.pinned.create_time(name, owner, *offsets)
+
+
+def _holder_of(host: Host, type_: str, name: str) -> int:
+    """The main process of the unit that holds a namespace; 0 where it does not run."""
+    return int(host.systemd.properties(f"nsprov-{type_}-{name}.service", ["MainPID"]).get("MainPID", 0))
 
 
 def _observed(found: Found) -> Namespace:

@@ -13,6 +13,7 @@ from provisioner.model import Action, Change, Check, Driver, Issue, Resource, St
 from provisioner.network import NetnsName, interface_address
 from provisioner.resources import register
 from provisioner.rulesets import NftTable, Rejected, Ruleset, Write, check_ruleset, count_lines, statements_of
+from provisioner.secrets import Paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -111,6 +112,10 @@ class Nftables(Resource):
 
     def merged_over(self, current: Resource, changes: Iterable[Change] = ()) -> Resource:
         return self
+
+    def secret_fields(self, secrets: Paths) -> Paths:
+        """What nft makes of a ruleset says what the ruleset does."""
+        return secrets | {("declared_as",)} if ("ruleset",) in secrets else secrets
 
     def summary(self) -> list[tuple[str, str]]:
         return [("ruleset", "; ".join([f"{count_lines(self.ruleset)} lines", *self._contents()]))]

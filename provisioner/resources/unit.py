@@ -11,6 +11,8 @@ from pydantic import ConfigDict, field_validator, model_validator
 from provisioner.directives import Value
 from provisioner.directives.kernel import limit_checks
 from provisioner.directives.spec import Part, check_directives, compared
+from provisioner.errors import did_you_mean
+from provisioner.isolation import credentials
 from provisioner.isolation.isolated import Isolated
 from provisioner.model import (
     Action,
@@ -32,10 +34,12 @@ from provisioner.model import (
 )
 from provisioner.network import NetnsName
 from provisioner.resources import register
+from provisioner.secrets import Paths
 
 if TYPE_CHECKING:
     from provisioner.host import Host
     from provisioner.host.units import Failed, Start, Units
+    from provisioner.model import TaskContext
 
 __all__ = ["Socket", "Timer", "Unit"]
 
@@ -104,6 +108,7 @@ class Unit(Isolated):
 
     kind: ClassVar[str] = "unit"
     workload: ClassVar[bool] = True
+    may_be_secret: ClassVar[tuple[str, ...]] = ("credentials",)
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
@@ -138,6 +143,12 @@ class Unit(Isolated):
         effect=Effect.RESTART,
         doc="a timer of the same name, which is started instead of the service and starts it in its time",
         examples=[{"OnCalendar": "daily"}],
+    )
+    credentials: dict[str, str] | None = spec(
+        None,
+        effect=Effect.RESTART,
+        doc="secrets by name; the service reads each as the file $CREDENTIALS_DIRECTORY/NAME, and nobody else can",
+        examples=[{"db_password": "{{ vault_db_password }}"}],
     )
     restart_on: tuple[str, ...] | None = spec(
         None,
@@ -187,6 +198,15 @@ class Unit(Isolated):
             raise bad(f"'{name}' is a template", f"name an instance, such as {whole.replace('@.', '@1.')}")
         return whole
 
+    @classmethod
+    def prepare(cls, fields: dict[str, Any], context: TaskContext) -> dict[str, Any]:
+        return credentials.as_secrets(fields)
+
+    @field_validator("credentials", mode="before")
+    @classmethod
+    def _credentials(cls, value: Any) -> Any:
+        return credentials.validated(value)
+
     @field_validator("restart_on", mode="before")
     @classmethod
     def _triggers(cls, value: Any) -> Any:
@@ -204,9 +224,20 @@ class Unit(Isolated):
     def _whole(self) -> Unit:
         if self.socket is not None and self.timer is not None:
             raise bad("a unit has a socket or a timer, not both", "declare the other one as a unit of its own")
+        if self.credentials and self.unit_type != "service":
+            raise bad(f"a {self.unit_type} takes no credentials here", "give them to the service that it starts")
         if (self.socket or self.timer) and self.unit_type != "service":
             raise bad(f"a {self.unit_type} has no socket or timer of its own")
         return self
+
+    def secret_fields(self, secrets: Paths) -> Paths:
+        """A credential is one, however it was written."""
+        return secrets | {("credentials", name) for name in self.credentials or ()}
+
+    def secret_files(self, secrets: Paths) -> Iterable[tuple[str, str, bytes]]:
+        for name, text in (self.credentials or {}).items():
+            path = credentials.path_of(self.name, name)
+            yield f"the credential {name} of {self.address} is the declared one", path, text.encode()
 
     # -- relations --------------------------------------------------------------------------------
 
@@ -249,7 +280,10 @@ class Unit(Isolated):
                 yield Issue(f"this {what} waits for nothing: systemd does not start it", field, hint)
         for trigger in self.triggers():
             if trigger not in desired.resources:
-                yield Issue(f"restart_on names {trigger}, which is not declared", "restart_on")
+                there = [str(one) for one in desired.resources]
+                whole = f"{trigger}.service"
+                guess = f"did you mean '{whole}'?" if whole in there else did_you_mean(str(trigger), there)
+                yield Issue(f"restart_on names {trigger}, which is not declared", "restart_on", guess)
 
     def _starting(self) -> Iterable[tuple[str, frozenset[str], str | None]]:
         """What starts services, in it or beside it: its type, its directives, and the field that they are in."""
@@ -292,6 +326,8 @@ class Unit(Isolated):
             changes.append(Change("state", current.state, self.state, Effect.RESTART))
         if self.netns != current.netns and (self.netns is not None or (before is not None and before.netns)):
             changes.append(Change("netns", current.netns, self.netns, Effect.RESTART))
+        last_given = before.credentials if before is not None else None
+        changes += credentials.changes(self.credentials, current.credentials, last_given)
         changes += self.hidden_changes(current, self.directive_changes(current, before))
         for field in ("socket", "timer"):
             changes += _part_changes(field, getattr(self, field), getattr(current, field), getattr(before, field, None))
@@ -325,6 +361,7 @@ class Unit(Isolated):
             if name in _SHOWN or name == "Slice":
                 title = f"{self.address} is in {value}" if name == "Slice" else f"{self.address} {name} is {value}"
                 yield Check(title, f"assert unit_property(host, {unit!r}, {name!r}) == {value!r}")
+        yield from credentials.checks(self.address, unit, self.credentials or ())
         if running:
             yield from limit_checks(self.address, unit, self.directives)
 
@@ -346,20 +383,31 @@ class UnitDriver(Driver[Unit]):
     """Makes transient units, changes what can change on a running one, and restarts for the rest."""
 
     def observe(self, host: Host, scope: Scope) -> Iterable[Unit]:
+        from provisioner.host import credentials as resting
         from provisioner.host.units import Units
 
         units = Units(host.systemd)
         for address, specs in scope.of("unit").items():
             if units.exists(address.name):
                 yield _observed(units, address.name, [one for one in specs if isinstance(one, Unit)])
+            elif address in scope.undeclared and resting.read(address.name) is not None:
+                # Its start was cut off, and it was given up: what it was to be given goes with it.
+                yield Unit.observed(name=address.name, state="stopped", credentials=resting.read(address.name))
 
     def carry_out(self, host: Host, steps: Sequence[Step]) -> Iterator[StepResult]:
+        from provisioner.host import credentials as resting
         from provisioner.host.units import Units
 
         units = Units(host.systemd)
         action = steps[0].action
+        for step in steps:
+            if isinstance(step.after, Unit):
+                resting.write(step.address.name, step.after.credentials)
         if action is Action.DELETE:
             results = _stop(units, steps)
+            for name, (error, _) in results.items():
+                if not error:
+                    resting.remove(name)
         elif action is Action.CREATE:
             results = units.start(_in_order({s.address.name: _start(s.after) for s in steps if s.after is not None}))
         else:
@@ -377,6 +425,11 @@ class UnitDriver(Driver[Unit]):
         found = {}
         for one in resources:
             state = units.state(one.name)
+            starters = [(name, units.state(name)) for name in _starters(one)]
+            waiting = next((name for name, known in starters if known is not None and known.active == "active"), None)
+            if waiting is not None and (state is None or state.active == "inactive"):
+                found[one.address] = f"waits for {waiting}"
+                continue
             if state is None:
                 found[one.address] = "not loaded"
                 continue
@@ -386,9 +439,12 @@ class UnitDriver(Driver[Unit]):
 
 
 def _observed(units: Units, name: str, specs: Sequence[Unit]) -> Unit:
+    from provisioner.host import credentials as resting
+
     if not specs:
         return Unit.observed(name=name)
     found = _without_defaults(units.directives(name, [_with_path(one) for one in specs]), specs)
+    found = credentials.without_own(name, found)
     path = str(found.pop("NetworkNamespacePath", ""))
     fields: dict[str, Any] = dict(found)
     if path.startswith(_NETNS):
@@ -402,6 +458,7 @@ def _observed(units: Units, name: str, specs: Sequence[Unit]) -> Unit:
         if wanted and units.exists(other):
             fields[field] = part.model_validate(_part(units, other, wanted))
             main = other
+    fields["credentials"] = resting.read(name) or None
     return Unit.observed(name=name, state=_state(units, main), **fields)
 
 
@@ -443,6 +500,8 @@ def _start(unit: Resource, gone: Iterable[str] = (), *, replaces: bool = False) 
     made: dict[str, Value] = {name: value for name, value in unit.directives.items() if name not in left}
     if unit.netns and "netns" not in left:
         made["NetworkNamespacePath"] = _NETNS + unit.netns
+    if unit.credentials:
+        made["LoadCredential"] = (*made.get("LoadCredential", ()), *credentials.loaded(unit.name, unit.credentials))
     if unit.unit_type == "service":
         made.setdefault("Type", "exec")
         if made["Type"] == "oneshot" and unit.timer is None and unit.socket is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from xml.etree import ElementTree
 
 from provisioner.errors import UsageError
+from provisioner.secrets import redact, without_secrets
 from provisioner.verify.suite import file_stem, write_suite
 
 if TYPE_CHECKING:
@@ -89,12 +91,14 @@ def verify_hosts(
         return {}
     with tempfile.TemporaryDirectory(prefix="nsprov-verify-") as temporary:
         folder = Path(temporary, "suite")
-        write_suite(folder, {name: desired for name, (desired, _) in hosts.items()}, project=project)
+        # It checks that secrets are the declared ones; the key is in no file, and nowhere once this ends.
+        key = secrets.token_bytes(32)
+        write_suite(folder, {name: desired for name, (desired, _) in hosts.items()}, project=project, key=key)
         reports = {name: Path(temporary, f"{number}.xml") for number, name in enumerate(hosts)}
 
         def check(name: str) -> VerifyResult:
             report = reports[name] if junitxml else None
-            return run_suite(folder, hosts[name][1], host=name, junitxml=report)
+            return run_suite(folder, hosts[name][1], host=name, junitxml=report, key=key)
 
         with ThreadPoolExecutor(max_workers=min(len(hosts), 2 * (os.cpu_count() or 1))) as pool:
             results = dict(zip(hosts, pool.map(check, hosts), strict=True))
@@ -104,7 +108,13 @@ def verify_hosts(
 
 
 def run_suite(
-    folder: Path, target: str, *, host: str | None = None, junitxml: Path | None = None, select: Sequence[str] = ()
+    folder: Path,
+    target: str,
+    *,
+    host: str | None = None,
+    junitxml: Path | None = None,
+    select: Sequence[str] = (),
+    key: bytes | None = None,
 ) -> VerifyResult:
     """Runs a suite, or the part of it that is about ``host``, on the host that a testinfra URI names.
 
@@ -126,19 +136,24 @@ def run_suite(
             *select,
             *map(str, parts),
         ]
-        done = subprocess.run(command, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        done = subprocess.run(command, env=_environment(key), stdin=subprocess.DEVNULL, capture_output=True, text=True)
         return _result(done, results)
 
 
-def _environment() -> dict[str, str]:
-    """This process's environment, without what would lead pytest astray."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_CORE_"))}
+def _environment(key: bytes | None) -> dict[str, str]:
+    """This process's environment, without secrets, and without what would lead pytest astray."""
+    given = without_secrets(os.environ)
+    kept = {name: value for name, value in given.items() if not name.startswith(("PYTEST_", "COV_CORE_"))}
     package = str(Path(__file__).parents[2])
-    return kept | {
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
-    }
+    return (
+        kept
+        | ({"NSPROV_VERIFY_KEY": key.hex()} if key else {})
+        | {
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
+        }
+    )
 
 
 def _result(done: subprocess.CompletedProcess[str], results: Path) -> VerifyResult:
@@ -166,6 +181,7 @@ def _write_junit(path: Path, reports: Mapping[str, Path], results: Mapping[str, 
             ElementTree.SubElement(case, "error", message=error.splitlines()[0]).text = error
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+        report = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True).decode()
+        path.write_text(redact(report), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from provisioner.errors import UsageError
 from provisioner.model import Check
 from provisioner.report.text import show_path
+from provisioner.secrets import redact
 from provisioner.verify import packets, probes
 from provisioner.verify.expect import expect_check
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from provisioner.errors import Source
-    from provisioner.model import Desired
+    from provisioner.model import Declared, Desired
 
 __all__ = ["file_stem", "write_suite"]
 
@@ -61,17 +62,25 @@ _HEAD = '''\
 
 
 def write_suite(
-    folder: Path, hosts: Mapping[str, Desired], *, project: str, targets: Mapping[str, str] | None = None
+    folder: Path,
+    hosts: Mapping[str, Desired],
+    *,
+    project: str,
+    targets: Mapping[str, str] | None = None,
+    key: bytes | None = None,
 ) -> list[Path]:
     """Writes the suite into ``folder``, and returns the files of facts, in the order of the hosts.
 
     ``targets`` are the testinfra URIs that the hosts are reached by where ``--hosts`` does not say. Files of an
     earlier suite are written over; a folder that holds anything else is refused.
+
+    With a key, which whoever runs it must have in its environment, the suite checks secrets as well: by digests that
+    say nothing without the key. It holds none otherwise.
     """
     targets = targets or {}
     files = {name: f"test_{file_stem(name)}.py" for name in hosts}
     texts = {
-        files[name]: _facts_file(name, desired, project, targets.get(name) or "URI", files[name])
+        files[name]: _facts_file(name, desired, project, targets.get(name) or "URI", files[name], key)
         for name, desired in hosts.items()
     }
     here = Path(__file__).parent
@@ -83,7 +92,7 @@ def write_suite(
     _make_empty(folder)
     _write_private(folder / "declared.json", _declared(hosts, targets))
     for name, text in texts.items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(redact(text))
     for name, desired in hosts.items():
         _copy_tests(folder / file_stem(name), desired.tests)
     return [folder / files[name] for name in hosts]
@@ -103,14 +112,15 @@ class _Fact(NamedTuple):
     source: Source | None
 
 
-def _facts(desired: Desired) -> Iterator[_Fact]:
+def _facts(desired: Desired, key: bytes | None) -> Iterator[_Fact]:
     """Every fact of a host once, reachability last: its packets are under way while the others are checked."""
     seen: set[Check] = set()
     titles: set[str] = set()
     found = [
         _Fact(check, str(address), declared.source)
         for address, declared in desired.resources.items()
-        for check in declared.resource.checks()
+        # What would tell a secret, or let it be guessed by its digest, is left out.
+        for check in (*declared.resource.without(declared.secrets).checks(), *_sealed(declared, key))
     ]
     found += [_Fact(expect_check(expect), "who reaches whom", source) for expect, source in desired.expects]
     for one in found:
@@ -128,8 +138,17 @@ def _facts(desired: Desired) -> Iterator[_Fact]:
         yield one._replace(check=Check(title, one.check.code))
 
 
-def _facts_file(host: str, desired: Desired, project: str, target: str, file: str) -> str:
-    facts = list(_facts(desired))
+def _sealed(declared: Declared, key: bytes | None) -> Iterator[Check]:
+    """That secrets are what they shall be, without telling them."""
+    if key is None or not declared.secrets:
+        return
+    for title, path, content in declared.resource.secret_files(declared.secrets):
+        digest = probes.sealed_digest(key, content)
+        yield Check(title, f"assert sealed_file(host, {path!r}) == {digest!r}")
+
+
+def _facts_file(host: str, desired: Desired, project: str, target: str, file: str, key: bytes | None) -> str:
+    facts = list(_facts(desired, key))
     count = f"{len(facts)} fact{'' if len(facts) == 1 else 's'}"
     blocks: list[str] = []
     names: set[str] = set()
@@ -228,16 +247,16 @@ def _declared(hosts: Mapping[str, Desired], targets: Mapping[str, str]) -> str:
                 "address": str(address),
                 "kind": address.kind,
                 "role": declared.role,
-                "fields": declared.resource.declared(),
+                "fields": declared.resource.shown(declared.secrets),
             }
             for address, declared in desired.resources.items()
         ]
         found[file_stem(name)] = {"target": targets.get(name), "resources": resources}
-    return json.dumps(found, indent=1) + "\n"
+    return redact(json.dumps(found, indent=1)) + "\n"
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner reads: declared fields may hold a secret."""
+    """Writes a file that only its owner reads: declared fields may say what is nobody else's business."""
     path.touch(mode=0o600)
     path.chmod(0o600)
     path.write_text(text)

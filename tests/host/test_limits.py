@@ -115,6 +115,30 @@ def test_every_limit_is_set_changed_live_and_taken_back(host: tuple[Sandbox, Tar
     assert gone not in observe_and_plan(target, Desired(), "limits").snapshot.resources
 
 
+def test_the_limits_of_fifty_running_workloads_change_in_one_apply_and_every_process_stays(
+    host: tuple[Sandbox, Target],
+) -> None:
+    sandbox, target = host
+    unit = kind_of("unit").resource
+
+    def workloads(memory: str, tasks: int, quota: str) -> Desired:
+        limits = {"MemoryMax": memory, "TasksMax": tasks, "CPUQuota": quota}
+        made = [unit(name=f"many-{number}", ExecStart="/bin/sleep infinity", **limits) for number in range(50)]
+        return Desired({one.address: Declared(one) for one in made})
+
+    names = {str(number): f"many-{number}.service" for number in range(50)}
+    try:
+        apply(target, workloads("64M", 20, "20%"))
+        pids = running(sandbox, names)
+        plan = apply(target, workloads("96M", 30, "30%"))
+        assert len(plan.steps) == 50
+        assert not any(step.restarts for step in plan.steps)
+        assert running(sandbox, names) == pids
+        assert {shown(sandbox, name, "MemoryMax") for name in names.values()} == {f"MemoryMax={96 << 20}\n"}
+    finally:
+        apply(target, Desired())
+
+
 @pytest.mark.parametrize("unit_type", ["service", "slice"])
 def test_what_systemd_takes_only_at_the_start_is_there_and_a_change_of_it_says_what_it_takes(
     host: tuple[Sandbox, Target], unit_type: str

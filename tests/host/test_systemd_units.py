@@ -8,6 +8,7 @@ import pytest
 
 from tests.host.conftest import Box
 from tests.host.driving import driven
+from tests.host.waiting import wait_for
 
 _LOST = "systemctl list-units --all --plain --no-legend 'no-*' 'web*' 'ten*' 'peer*' 'job*'"
 
@@ -334,3 +335,23 @@ def test_without_systemd_it_says_what_to_do_instead() -> None:
         pytest.skip("systemd runs on this machine")
     with pytest.raises(HostError, match="nsprov rehearse"):
         Systemd().units()
+
+
+def test_a_command_with_dollars_and_prefixes_starts_the_same_again_after_a_reload(box: Box) -> None:
+    """systemd reads some of what it writes into a transient unit's file otherwise than it wrote it."""
+    answer = driven(
+        box,
+        r"""
+command = "/bin/sh -c 'x=1; echo \"said $$x $${NONE}\"; kill -9 $$$$'"
+unit = made('unit', name='web', ExecStart=command, ExecStartPre='!/bin/echo before', Restart='always',
+            RestartSec='1h', SuccessExitStatus='SIGKILL')
+settle(unit)
+host.forget()
+answer = [one.field for one in unit.changes_from(observed(unit)[unit.address], None)]
+""",
+    )
+    assert answer == []
+    assert box.run("systemctl show -P NeedDaemonReload web").stdout.strip() == "no"
+    box.run("systemctl daemon-reload; systemctl restart web", check=False)
+    wait_for(lambda: box.run("journalctl -o cat -u web").stdout.count("said 1") == 2)
+    assert box.run("journalctl -o cat -u web").stdout.split("\n").count("before") == 2

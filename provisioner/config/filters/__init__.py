@@ -84,6 +84,7 @@ from provisioner.config.filters.text import (
     replace,
     split,
 )
+from provisioner.config.taint import secret
 from provisioner.config.values import needed
 
 __all__ = ["UNAVAILABLE", "filters", "tests"]
@@ -139,6 +140,7 @@ def filters() -> dict[str, Any]:
         "relpath": relpath,
         "replace": replace,
         "root": root,
+        "secret": secret,
         "sha1": get_hash,
         "shuffle": shuffle,
         "slice": slices,

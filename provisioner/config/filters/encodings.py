@@ -14,6 +14,7 @@ from provisioner.config.bounds import bounded
 from provisioner.config.filters.inputs import plain, text_of
 from provisioner.config.source import Map, Seq, Str, load_yaml_text
 from provisioner.config.values import FilterError, needed
+from provisioner.secrets import SecretFloat, SecretInt
 
 
 def b64encode(value: Any, encoding: str = "utf-8", urlsafe: bool = False) -> str:
@@ -36,6 +37,8 @@ class _Dumper(yaml.SafeDumper):
 
 _Dumper.add_representer(Str, lambda dumper, value: dumper.represent_str(str(value)))
 _Dumper.add_multi_representer(str, lambda dumper, value: dumper.represent_str(str(value)))
+_Dumper.add_representer(SecretInt, lambda dumper, value: dumper.represent_int(int(value)))
+_Dumper.add_representer(SecretFloat, lambda dumper, value: dumper.represent_float(float(value)))
 _Dumper.add_representer(Map, lambda dumper, value: dumper.represent_dict(value.items()))
 _Dumper.add_representer(Seq, lambda dumper, value: dumper.represent_list(value))
 

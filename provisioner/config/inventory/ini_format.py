@@ -17,6 +17,7 @@ from provisioner.config.inventory.graph import GroupGraph
 from provisioner.config.inventory.ranges import expand_hosts
 from provisioner.config.source import Key, Map, Seq, Str, Unsafe
 from provisioner.errors import Source, did_you_mean
+from provisioner.secrets import Secret, learn, marked
 
 __all__ = ["read_ini_inventory"]
 
@@ -40,7 +41,7 @@ class _Wanted:
 
 def read_ini_inventory(text: str, file: str, graph: GroupGraph) -> None:
     """Add what a file says to the graph; what is wrong with it goes to the graph's problems."""
-    reader = _Reader(file, graph)
+    reader = _Reader(file, graph, secret=isinstance(text, Secret))
     before = len(graph.problems.found)
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()
@@ -60,8 +61,10 @@ def read_ini_inventory(text: str, file: str, graph: GroupGraph) -> None:
 
 
 class _Reader:
-    def __init__(self, file: str, graph: GroupGraph) -> None:
+    def __init__(self, file: str, graph: GroupGraph, *, secret: bool = False) -> None:
         self.file = file
+        #: Whether the file was encrypted, so that its values are secrets.
+        self.secret = secret
         self.graph = graph
         self.group = "ungrouped"
         self.kind: str | None = "hosts"
@@ -183,6 +186,13 @@ class _Reader:
         return names
 
     def _value(self, text: str, at: Source) -> Any:
+        value = self._literal(text, at)
+        if self.secret:
+            value = marked(value, at)
+            learn(value)
+        return value
+
+    def _literal(self, text: str, at: Source) -> Any:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SyntaxWarning)

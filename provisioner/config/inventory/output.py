@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from provisioner.config.inventory.inventory import Inventory
-from provisioner.config.source import Key, Timestamp, Unsafe
+from provisioner.config.source import Key, Timestamp, Unsafe, Vaulted
 from provisioner.errors import UsageError, did_you_mean
+from provisioner.secrets import MASK, is_secret
 
 __all__ = ["graph_text", "host_data", "list_data", "list_tree", "to_json", "to_yaml"]
 
@@ -63,12 +64,14 @@ def _isoformat(moment: Any) -> str:
 
 
 def _with_text_keys(value: Any) -> Any:
-    """Values whose keys can be sorted: those that are no text in JSON's spelling of them."""
+    """Values whose keys can be sorted: those that are no text in JSON's spelling of them. Vaults stay closed."""
     if isinstance(value, dict):
         return {
             key if isinstance(key, str) else json.dumps(key, default=str): _with_text_keys(item)
             for key, item in value.items()
         }
+    if isinstance(value, Vaulted):
+        return {"__ansible_vault": str(value)}
     return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
@@ -76,7 +79,9 @@ def to_yaml(data: Any) -> str:
     """Print as ansible-inventory prints YAML, but a value that stands twice is written twice."""
     import yaml
 
-    dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    dumper: Any = type("_Dumper", (base,), {})
+    dumper.add_representer(Vaulted, lambda own, value: own.represent_scalar("!vault", str(value), style="|"))
     text: str = yaml.dump(_plain(data), Dumper=dumper, default_flow_style=False, allow_unicode=True)
     return text.rstrip("\n")
 
@@ -192,6 +197,8 @@ def _native(value: Any) -> Any:
         return {key.native if isinstance(key, Key) else key: _native(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_native(item) for item in value]
+    if is_secret(value):
+        return MASK  # of a file that is encrypted as a whole: Ansible prints it
     if isinstance(value, Timestamp):
         import yaml
 
@@ -214,4 +221,4 @@ def _plain(value: Any) -> Any:
         return {str(key) if isinstance(key, str) else key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    return str(value) if isinstance(value, str) else value
+    return str(value) if isinstance(value, str) and not isinstance(value, Vaulted) else value

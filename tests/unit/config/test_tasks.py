@@ -211,7 +211,6 @@ def test_an_unknown_key_brings_the_nearest_one(project: Project) -> None:
         "with_dict",
         "with_fileglob",
         "run_once",
-        "no_log",
         "args",
         "shell",
         "command",

@@ -42,5 +42,5 @@ def test_facts_are_json_and_have_the_loopback() -> None:
     assert facts["interfaces"]["lo"]["mtu"] > 0
     assert set(facts) == {
         "name", "kernel", "kernel_version", "arch", "distribution", "systemd", "cgroup", "controllers",
-        "lacking", "sandbox", "interfaces", "cpus", "memory_mib", "python",
+        "namespaces", "lacking", "sandbox", "interfaces", "cpus", "memory_mib", "python",
     }  # fmt: skip

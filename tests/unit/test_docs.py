@@ -14,6 +14,7 @@ from provisioner.directives import known
 from provisioner.host import Host
 from provisioner.model import Action, Address, Scope, Step
 from provisioner.report.reference import entry_of, kind_text
+from tests.escape.attempts import ATTEMPTS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("roles/*/README.md")])
@@ -29,6 +30,13 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_pages_name_no_ones_machine(page: Path) -> None:
     assert not re.search(r"/(work|home/\w+|root|tmp)/|/Users/", page.read_text(encoding="utf-8"))
+
+
+def test_the_page_of_escapes_names_every_attempt_and_what_it_is_up_against() -> None:
+    rows = re.findall(r"^\| (.*?\.) \| (.*) \|$", (ROOT / "docs" / "escapes.md").read_text("utf-8"), re.MULTILINE)
+    assert [(does, against.replace("`", "")) for does, against in rows] == [
+        (one.does, one.against) for one in ATTEMPTS.values()
+    ]
 
 
 def test_the_page_of_limits_names_every_directive_of_resource_control_and_what_is_live_of_them() -> None:

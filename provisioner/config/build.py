@@ -242,7 +242,7 @@ class _Build:
         """Declare what resources bring along, and what those bring, each at the place of the one that brings it."""
         bringing = list(self.resources.values())
         while bringing:
-            declared = bringing.pop()
+            declared = bringing.pop(0)
             for resource in declared.resource.brings():
                 there = self.resources.get(resource.address)
                 if there is None:
@@ -736,6 +736,7 @@ class _Build:
             self.problems.extend(problems_of(error, kind.name, kind.resource, does.raw, does.source, frame))
             return
         address = resource.address
+        shown_never = resource.secret_fields(secrets)
         there = self.resources.get(address)
         if there is None:
             name = task.name
@@ -743,10 +744,9 @@ class _Build:
                 told = self.templates.render(name, frame, source_of(name) or task.source)
                 name = MASK if holds_secret(told) else str(told)
             if use.silent:
-                secrets |= {(field,) for field in resource.declared() if field not in _SHOWN_ALWAYS}
-            self.resources[address] = Declared(
-                resource, task.source, use.role.name, name, does.fields, resource.secret_fields(secrets)
-            )
+                shown_never |= {(field,) for field in resource.declared() if field not in _SHOWN_ALWAYS}
+                shown_never = resource.secret_fields(shown_never)
+            self.resources[address] = Declared(resource, task.source, use.role.name, name, does.fields, shown_never)
         elif there.resource != resource:
             hint = f"it is declared at {there.source} too"
             if there.source == task.source:
@@ -754,6 +754,8 @@ class _Build:
             self.problems.add(
                 f"{address} is declared twice, differently", does.fields.get("name") or does.source, hint=hint
             )
+        elif shown_never - there.secrets:
+            self.resources[address] = replace(there, secrets=there.secrets | shown_never)
 
     def _refused_secrets(
         self, resource: type[Resource], fields: Mapping[str, Any], secrets: Paths, does: Declaration

@@ -61,6 +61,7 @@ _STRICT: dict[str, str | tuple[str, ...]] = {
     "RemoveIPC": "yes",  # what it leaves in shared memory goes with its user
     "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",  # no looking at routes and interfaces
     "RestrictNamespaces": "yes",  # new namespaces reach much of the kernel that is for root else
+    "InaccessiblePaths": "-/run/dbus",  # systemd tells everybody on the bus what runs, with its environment
     "MemoryDenyWriteExecute": "yes",  # what it is made to write it cannot run
     # What services use, and nothing of root's; no keys, which no namespace keeps apart; and no ring on which the
     # kernel does calls that no filter has seen.

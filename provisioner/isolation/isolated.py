@@ -311,7 +311,7 @@ class Isolated(Rooted):
         launcher, _ = workload_of(str((made.get("ExecStart") or ("",))[0]))
         if self.strict and launcher and not self.shows("/usr/bin/nsenter"):
             message = "strict hides the programs of the launcher that isolates it (util-linux, sh, mount)"
-            yield Issue(message, "strict", "add /usr, /bin, /lib and /lib64 to binds")
+            yield Issue(message, "strict", "add /usr to binds")
 
     def _shared(self, desired: Desired) -> tuple[dict[str, str], list[Trouble]]:
         """The units that it shares namespaces with, by kind; only what those have."""

@@ -31,9 +31,10 @@ _OWN_NUMBER = 'test -z "$LISTEN_PID" || export LISTEN_PID=$$; test -z "$WATCHDOG
 #: ends. A shell starts what runs in the background with SIGINT ignored: ``env`` puts that right. Its 9 is a copy of the
 #: standard input, which a shell takes from what runs in the background; sockets that systemd hands over are from 3 on.
 _INIT = (
+    """for s in TERM INT HUP QUIT USR1 USR2; do trap "kill -$s \\$c 2>/dev/null || early=$s" $s; done; """
     f"exec 9<&0; sh -c '{_OWN_NUMBER}; "
     """exec env --default-signal "$@"' nsprov-init "$@" <&9 9<&- & c=$!; exec 9<&-; """
-    'for s in TERM INT HUP QUIT USR1 USR2; do trap "kill -$s $c" $s; done; '
+    'test -z "$early" || kill -$early $c; '
     "while :; do wait $c; r=$?; kill -0 $c 2>/dev/null || exit $r; done"
 )
 #: What of a fresh /proc the root of a container must not write, and what it must not read.
@@ -87,9 +88,11 @@ class Launch:
     pid_of: str | None = None
     #: Pinned namespaces to enter: the file of each by its type (``user``, ``uts``, ``time``).
     enter: Mapping[str, str] = field(default_factory=dict)
+    #: A fresh /sys, where it ``mounts``: the one that is there shows the interfaces of the host's network.
+    sysfs: bool = False
     #: Options of a fresh /proc beyond the usual ones: ``subset=pid``, ``hidepid=invisible``.
     proc_options: tuple[str, ...] = ()
-    #: Whether the kernel's settings in a fresh /proc are read-only.
+    #: Whether the kernel's settings in a fresh /proc and /sys are read-only.
     proc_read_only: bool = False
     #: Whether it has folders (StateDirectory=) or credentials that must be handed to the users it has inside.
     hands_over_folders: bool = False
@@ -113,10 +116,15 @@ class Launch:
         return bool(self.pid or self.cgroup or self.pid_of or self.enter)
 
     @property
+    def mounts(self) -> bool:
+        """Whether it has mounts of its own, for what it shows otherwise than the host."""
+        return bool(self.pid or self.cgroup or self.pid_of)
+
+    @property
     def rights(self) -> set[Right]:
         """What a hardening profile has to leave it."""
         found = {Right[f"{type.upper()}_NAMESPACE"] for type in self.enter}
-        if self.pid or self.cgroup or self.pid_of:
+        if self.mounts:
             found |= {Right.MOUNT_NAMESPACE, Right.MOUNT}
         if self.pid or self.pid_of:
             found.add(Right.PID_NAMESPACE)
@@ -151,7 +159,7 @@ class Launch:
         if self.pid_of is not None:
             enter = 'exec nsenter --pid=/proc/$(systemctl show -P MainPID "$0")/ns/pid_for_children -- "$@"'
             words += ["/bin/sh", "-c", enter, self.pid_of]
-        if self.pid or self.cgroup or self.pid_of or self.hands_over_credentials:
+        if self.mounts or self.hands_over_credentials:
             words += ["/usr/bin/unshare", "--mount"]
             words += ["--pid", "--fork", "--kill-child"] if self.pid else []
             words += ["--cgroup"] if self.cgroup else []
@@ -162,6 +170,8 @@ class Launch:
         steps = []
         if self.init:
             steps.append(f"init={shlex.quote(_INIT)}")
+        if self.sysfs and self.mounts:
+            steps.append(self._fresh_sysfs())
         if self.cgroup:
             steps.append(
                 "while umount -l /sys/fs/cgroup 2>/dev/null; do :; done; "
@@ -184,6 +194,14 @@ class Launch:
         words = [*map(shlex.quote, words), *self.become.words]
         started = '/bin/sh -c "$init" nsprov-init "$@"' if self.init else '"$@"'
         return " && ".join([*steps, " ".join(["exec", *words, started])])
+
+    def _fresh_sysfs(self) -> str:
+        options = ",".join((*(["ro"] if self.proc_read_only else []), "nosuid", "nodev", "noexec"))
+        mount = f"mount -t sysfs -o {options} sysfs /sys"
+        if self.cgroup:
+            return mount
+        # What was mounted in the old one is reached from underneath; mount would take its name for a place in the new.
+        return f"(cd /sys/fs/cgroup && {mount} && mount -c --rbind . /sys/fs/cgroup)"
 
     def _handing_over(self) -> list[str]:
         """Give what root of the host made for the unit to the users that it has inside."""

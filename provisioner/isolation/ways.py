@@ -32,6 +32,10 @@ SHARED_MEMORY = "/dev/shm:mode=1777"
 
 #: The version of systemd from which on it makes these itself.
 _PRIVATE_PIDS = _CONTROL_GROUPS_EX = 257
+#: The version from which on it shows a unit the /sys of the network that the unit is in.
+_SYSFS_OF_NETWORK = 257
+#: Where an older one shows the host's interfaces instead.
+_HOSTS_INTERFACES = ("-/sys/class/net", "-/sys/devices/virtual/net")
 
 #: The directives whose commands are started like the workload, and so have its launcher before them.
 _LAUNCHED = ("ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecStopPost")
@@ -108,15 +112,17 @@ def carried_out(wish: Wish, systemd: int) -> CarriedOut:
         if "user" in launch.enter:
             own = {name: value for name, value in own.items() if name not in _IDENTITY}
     made: dict[str, Value] = {**own, **added}
-    left: tuple[str, ...] = ()
-    if wish.profile is not None:
-        found = hardened(wish.profile, made, systemd, launch.rights if launch.isolates else ())
-        left = found.left
-        if launch.become.bounding is not None:
-            left += (f"the workload itself is left {launch.become.bounding or 'no capability'} in the end",)
-        made |= {name: value for name, value in found.directives.items() if name not in made}
-        troubles += [Trouble(why, "leave it out, or isolate less", name) for name, why in found.refused.items()]
+    found = hardened(wish.profile or "off", made, systemd, launch.rights if launch.isolates else ())
+    left = found.left
+    if wish.profile is not None and launch.become.bounding is not None:
+        left += (f"the workload itself is left {launch.become.bounding or 'no capability'} in the end",)
+    made |= {name: value for name, value in found.directives.items() if name not in made}
+    told = {one.field for one in troubles}
+    refused = [Trouble(why, "leave it out, or isolate less", name) for name, why in found.refused.items()]
+    troubles += [one for one in refused if one.field not in told]
     made |= _own_shared_memory(made)
+    if systemd < _SYSFS_OF_NETWORK and not launch.mounts and ("net" in wish.kinds or wish.profile == "strict"):
+        made |= _no_interfaces_of_the_host(wish, made)
     if launch.isolates and (given := str(wish.own.get("CapabilityBoundingSet", "~"))) != "~":
         made["CapabilityBoundingSet"] = _with_launchers(given, launch)
     if launch.needed:
@@ -138,7 +144,16 @@ def _launch(wish: Wish, systemd: int) -> Launch:
     cgroup = "cgroup" in kinds and systemd < _CONTROL_GROUPS_EX
     users = "user" in wish.pins
     numbered = ("pid" in kinds or wish.pid_of is not None) and (wish.by_socket or "WatchdogSec" in wish.own)
-    made = Launch(pid=pid, cgroup=cgroup, pid_of=wish.pid_of, enter=dict(wish.pins), numbered=numbered, init=wish.init)
+    sysfs = _in_another_network(wish) and systemd < _SYSFS_OF_NETWORK
+    made = Launch(
+        pid=pid,
+        cgroup=cgroup,
+        pid_of=wish.pid_of,
+        enter=dict(wish.pins),
+        numbered=numbered,
+        init=wish.init,
+        sysfs=sysfs,
+    )
     if not made.isolates:
         return made
     own = wish.own
@@ -159,6 +174,7 @@ def _launch(wish: Wish, systemd: int) -> Launch:
         cgroup=cgroup,
         pid_of=wish.pid_of,
         enter=dict(wish.pins),
+        sysfs=sysfs,
         proc_options=tuple(options),
         proc_read_only=users or wanted.get("ProtectKernelTunables") == "yes",
         hands_over_folders=users and any(own.get(name) for name in _FOLDERS),
@@ -209,6 +225,17 @@ def _own_shared_memory(made: Mapping[str, Value]) -> dict[str, Value]:
         return {}
     own = [*made.get("TemporaryFileSystem", ()), SHARED_MEMORY]
     return {"TemporaryFileSystem": directives.canonical("service", "TemporaryFileSystem", own)}
+
+
+def _in_another_network(wish: Wish) -> bool:
+    return wish.netns is not None or wish.net_of is not None or "net" in wish.kinds
+
+
+def _no_interfaces_of_the_host(wish: Wish, made: Mapping[str, Value]) -> dict[str, Value]:
+    if not _in_another_network(wish):
+        return {}
+    both = [*made.get("InaccessiblePaths", ()), *_HOSTS_INTERFACES]
+    return {"InaccessiblePaths": directives.canonical("service", "InaccessiblePaths", both)}
 
 
 def _contradictions(wish: Wish, added: Mapping[str, Value]) -> Iterable[Trouble]:

@@ -248,7 +248,7 @@ class Namespace(Resource):
         return shown
 
     def changes_from(self, current: Resource, last: Resource | None) -> list[Change]:
-        found = super().changes_from(current, last)
+        found = [change for change in super().changes_from(current, last) if change.field != "nesting" or self.nesting]
         if self.type == "user" and self.nesting is None and getattr(current, "nesting", False):
             found.append(Change("nesting", True, False, Effect.REPLACE))
         # Without a map any range will do: the one that it has.

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.escape import kernel, wire
+from tests.escape import bus, kernel, wire
 from tests.escape.bait import ECHO_PORT, KEY, LOOPBACK_PORT, NAME
 
 SECRET = "the-secret-of-the-host"
@@ -427,7 +427,10 @@ def read_the_kernels_log_as_a_file(bait: Bait) -> str:
     """Read the kernel's log at /dev/kmsg or /proc/kmsg."""
 
     def one(path: str) -> str:
-        return f"{len(os.read(os.open(path, os.O_RDONLY | os.O_NONBLOCK), 8192))} bytes of {path}"
+        line = os.read(os.open(path, os.O_RDONLY | os.O_NONBLOCK), 8192)
+        if not line:
+            raise RefusedError(f"{path} is empty")
+        return f"{len(line)} bytes of {path}"
 
     return first_that_works(lambda path=path: one(path) for path in ("/dev/kmsg", "/proc/kmsg"))  # type: ignore[misc]
 
@@ -895,6 +898,30 @@ def start_a_command_through_systemd(bait: Bait) -> str:
     return "it ran"
 
 
+_MANAGER = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+_UNIT = "/org/freedesktop/systemd1/unit/escape_2dbait_2eservice"
+
+
+@attempt("InaccessiblePaths")
+def read_the_environment_of_another_unit(bait: Bait) -> str:
+    """Ask the host's systemd for another unit's environment, over D-Bus."""
+    words = ("org.freedesktop.systemd1.Service", "Environment")
+    return secret_in(bus.asked(_UNIT, "org.freedesktop.DBus.Properties", "Get", *words))
+
+
+@attempt("InaccessiblePaths")
+def see_the_units_of_the_host(bait: Bait) -> str:
+    """Ask the host's systemd what runs on the host, over D-Bus."""
+    return f"{len(bus.asked(*_MANAGER, 'ListUnits'))} bytes"
+
+
+@attempt("user, InaccessiblePaths")
+def start_a_unit_of_the_host(bait: Bait) -> str:
+    """Have the host's systemd start a unit, over D-Bus."""
+    bus.asked(*_MANAGER, "StartUnit", "basic.target", "replace")
+    return "started"
+
+
 @attempt("user")
 def connect_to_systemds_private_socket(bait: Bait) -> str:
     """Connect to the socket on which systemd takes root's orders."""
@@ -908,12 +935,19 @@ def connect_to_systemds_private_socket(bait: Bait) -> str:
 @attempt("net")
 def see_the_hosts_interfaces(bait: Bait) -> str:
     """See the interfaces of the host."""
-    seen = {name for _, name in socket.if_nameindex()}
-    with contextlib.suppress(OSError):
-        seen |= set(os.listdir("/sys/class/net"))  # noqa: PTH208
-    if BRIDGE not in seen:
-        raise RefusedError(f"there is only {', '.join(sorted(seen))}")
-    return BRIDGE
+
+    def one(names: Callable[[], list[str]]) -> str:
+        if BRIDGE not in (seen := names()):
+            raise RefusedError(f"there is only {', '.join(sorted(seen))}")
+        return BRIDGE
+
+    ways = (
+        lambda: [name for _, name in socket.if_nameindex()],
+        lambda: os.listdir("/sys/class/net"),  # noqa: PTH208
+        lambda: os.listdir("/sys/devices/virtual/net"),  # noqa: PTH208
+        lambda: [line.split(":")[0].strip() for line in Path("/proc/net/dev").read_text().splitlines()],
+    )
+    return first_that_works(lambda names=names: one(names) for names in ways)  # type: ignore[misc]
 
 
 @attempt("net")

@@ -67,7 +67,7 @@ def key(secret: bytes) -> int:
     """A key that everybody may read; none in a sandbox, which shares the keys of its machine."""
     if Path("/run/systemd/container").exists():
         return 0
-    number = kernel.call("add_key", b"user", NAME.encode(), secret, len(secret), -4)
+    number = kernel.call("add_key", b"user", NAME.encode(), secret, len(secret), -3)
     kernel.call("keyctl", 5, number, 0x3F3F3F3F)
     return number
 

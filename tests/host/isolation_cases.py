@@ -297,7 +297,7 @@ def test_an_init_is_first_reaps_and_passes_a_stop_on(lab: Lab) -> None:
     assert ") Z " not in states
     lab.box.run("systemctl stop web")
     assert "heard" in said(lab, "web.service")
-    assert "SIGKILL" not in said(lab, "web.service")
+    assert "timed out" not in said(lab, "web.service")
     assert "web.service" not in lab.box.run("systemctl --failed --plain --no-legend").stdout
 
 
@@ -461,3 +461,73 @@ def test_a_socket_is_handed_to_a_workload_that_has_another_number_inside(lab: La
     """)
     read = "import socket; print(socket.create_connection(('127.0.0.1', 8080)).makefile().read())"
     assert lab.box.run(["python3", "-c", read]).stdout == "mine\n"
+
+
+# -- namespaces with names ------------------------------------------------------------------------
+
+PINNED = """
+    - namespace: {type: user, name: box, uid_map: ["0 600000 1000", "1000 700000 1"]}
+    - namespace: {type: uts, name: box, owner: box, hostname: crate, domainname: lab}
+    - namespace: {type: time, name: box, owner: box, boottime_offset: 100d, monotonic_offset: -1s}
+    - namespace: {type: ipc, name: box, owner: box}
+    - netns: {name: box, owner: box}
+"""
+
+
+def named(lab: Lab, kind: str, name: str, command: str) -> str:
+    """What a shell command prints in a namespace with a name."""
+    root = ["-S", "0", "-G", "0"] if kind == "user" else []
+    return str(lab.box.run(["nsenter", f"--{kind}=/run/nsprov/ns/{kind}/{name}", *root, "sh", "-c", command]).stdout)
+
+
+def test_namespaces_last_without_a_process_as_they_are_declared(lab: Lab) -> None:
+    lab.apply(PINNED)
+    assert named(lab, "user", "box", "cat /proc/self/uid_map").split() == ["0", "600000", "1000", "1000", "700000", "1"]
+    assert named(lab, "user", "box", "id -u").strip() == "0"
+    assert named(lab, "uts", "box", "uname -n").strip() == "crate"
+    assert named(lab, "time", "box", "cat /proc/self/timens_offsets").split()[1::3] == ["-1", str(100 * 86400)]
+    files = {kind: lab.box.run(f"stat -L -c %i /run/nsprov/ns/{kind}/box").stdout for kind in ("uts", "time", "ipc")}
+    for kind, number in files.items():
+        assert number.strip() not in namespaces(lab, 1)[kind]
+    lab.verify()
+
+
+def test_the_root_of_the_owner_rules_what_it_owns_and_nothing_else(lab: Lab) -> None:
+    lab.apply(PINNED)
+    enter = "nsenter --net=/run/netns/box ip link set lo mtu 1300 && echo ruled"
+    assert named(lab, "user", "box", enter).strip() == "ruled"
+    assert "mtu 1300" in lab.box.run("ip -n box link show lo").stdout
+    tried = named(lab, "user", "box", "hostname stolen 2>&1; ip link set lo mtu 1300 2>&1; true")
+    assert tried.count("not permitted") + tried.count("must be root") == 2
+    more = named(lab, "user", "box", "unshare --net true 2>&1; true")
+    assert more.strip()  # what runs in it makes no namespaces: that is for who says nesting
+    lab.apply(PINNED.replace('["0 600000 1000", "1000 700000 1"]', '["0 600000 1000"], nesting: true'))
+    assert named(lab, "user", "box", "unshare --net true && echo made").strip() == "made"
+
+
+def test_a_namespace_takes_what_lives_in_it_along(lab: Lab) -> None:
+    task = PINNED + f"    - unit: {{name: web, netns: box, join: {{uts: box, user: box}}, {SLEEP}}}\n"
+    lab.apply(task)
+    first = workload(lab, "web.service")
+    steps = lab.steps(task.replace("600000", "650000"))
+    assert {one["action"] for address, one in steps.items() if address.startswith("namespace/")} == {"replace"}
+    assert steps["unit/web.service"]["restarts"]
+    lab.apply(task.replace("600000", "650000"))
+    pid = workload(lab, "web.service")
+    assert pid != first
+    assert lab.box.run(f"stat -c %u /proc/{pid}").stdout.strip() == "650000"
+
+
+def test_named_namespaces_come_back_when_an_apply_fails_and_leave_nothing_in_the_end(lab: Lab) -> None:
+    before = listing(lab.box)
+    lab.apply(PINNED)
+    there = listing(lab.box)
+    lab.fails(
+        PINNED.replace("crate", "other").replace("100d", "200d") + "    - unit: {name: z, ExecStart: /bin/false}\n"
+    )
+    assert difference(there, listing(lab.box)) == []
+    assert named(lab, "uts", "box", "uname -n").strip() == "crate"
+    assert named(lab, "time", "box", "cat /proc/self/timens_offsets").split()[-2] == str(100 * 86400)
+    lab.declare(PINNED)
+    lab.box.nsprov("destroy", "/root/net/inventory.yml", "--yes")
+    assert [line for line in difference(before, listing(lab.box)) if "/var/lib/nsprov" not in line] == []

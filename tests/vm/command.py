@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import sys
@@ -12,67 +11,69 @@ from tests.vm import images
 from tests.vm.fleet import Fleet
 from tests.vm.images import RELEASES, VmError
 
-USAGE = """\
+USAGE = f"""\
 scripts/vm build [RELEASE ...]      build the images that are missing, and keep them
-scripts/vm start [RELEASE ...]      start a machine of each release (bookworm and trixie), and wait for its ssh
+scripts/vm start [RELEASE ...]      start a machine of each release, and wait until ssh lets you in
 scripts/vm list                     the machines that are started
 scripts/vm ssh NAME [-- COMMAND]    a shell, or one command, as root in a machine
 scripts/vm stop                     end all machines, and leave nothing of them
+
+Releases: {", ".join(RELEASES)}; all of them where none is given. A machine is named after its release.
 """
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/vm", usage="\n" + USAGE, add_help=True)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="build|start|list|ssh|stop")
-    for verb in ("build", "start"):
-        verbs.add_parser(verb).add_argument("releases", nargs="*", metavar="RELEASE")
-    verbs.add_parser("list")
-    verbs.add_parser("stop")
-    ssh = verbs.add_parser("ssh")
-    ssh.add_argument("name", metavar="NAME")
-    ssh.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
-    chosen = parser.parse_args()
+def main(words: list[str]) -> int:
     fleet = Fleet(images.cache() / "fleet")
     try:
-        match chosen.verb:
-            case "build":
-                build(chosen.releases)
-            case "start":
-                start(fleet, chosen.releases)
-            case "list":
+        match words:
+            case ["build", *names]:
+                build(known(names))
+            case ["start", *names]:
+                start(fleet, known(names))
+            case ["list"]:
                 show(fleet)
-            case "ssh":
-                enter(fleet, chosen.name, chosen.command)
-            case "stop":
+            case ["ssh", name, "--", *command] | ["ssh", name, *command]:
+                enter(fleet, name, command)
+            case ["stop"]:
                 fleet.stop()
+            case ["-h" | "--help" | "help"]:
+                print(USAGE, end="")
+            case _:
+                print(USAGE, end="", file=sys.stderr)
+                return 64
     except VmError as error:
         print(f"vm: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def build(names: list[str]) -> None:
+def known(names: list[str]) -> list[str]:
+    for name in names:
+        if name not in RELEASES:
+            raise VmError(f"there are no images of {name}: the releases are {' and '.join(RELEASES)}")
+    return list(dict.fromkeys(names)) or list(RELEASES)
+
+
+def build(releases: list[str]) -> None:
     started = time.monotonic()
-    wanted = known(names)
-    missing = [release for release in wanted if not images.image_of(release).built]
+    missing = [release for release in releases if not images.image_of(release).built]
     if missing:
-        how = "root, in namespaces of its own" if os.geteuid() == 0 else "an unprivileged user namespace"
+        how = "root, in namespaces of its own" if os.geteuid() == 0 else "unprivileged, in a user namespace"
         print(f"building {' and '.join(missing)} with mmdebstrap ({how}) ...", flush=True)
-    for image in images.build(wanted):
-        print(f"{image.release}  {image.folder}")
+    for image in images.build(releases):
+        print(f"{image.release:<10} {image.folder}", flush=True)
     if missing:
-        print(f"built in {time.monotonic() - started:.0f} s")
+        print(f"built in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def start(fleet: Fleet, names: list[str]) -> None:
+def start(fleet: Fleet, releases: list[str]) -> None:
     if running := [one.name for one in fleet.machines if one.running]:
-        raise VmError(f"{' and '.join(running)} is started already; end it with: scripts/vm stop")
+        raise VmError(f"already started: {', '.join(running)}; end them first: scripts/vm stop")
     fleet.stop()
-    wanted = known(names)
-    build(wanted)
+    build(releases)
     started = time.monotonic()
     try:
-        for machine in fleet.start(wanted, outlives_us=True):
+        for machine in fleet.start(releases, outlives_us=True):
             machine.wait_until_ready()
             print(f"{machine.name} is up after {time.monotonic() - started:.0f} s", flush=True)
     except BaseException:
@@ -84,25 +85,18 @@ def start(fleet: Fleet, names: list[str]) -> None:
 def show(fleet: Fleet) -> None:
     machines = fleet.machines
     if not machines:
-        print("no machine is started; start two with: scripts/vm start")
-        return
+        print("no machine is started; start a fleet: scripts/vm start")
     for one in machines:
         state = "running" if one.running else "ended"
-        print(f"{one.name:<10} {state:<8} 127.0.0.1:{one.port:<6} {' '.join(one.ssh)}")
+        print(f"{one.name:<10} {state:<8} 127.0.0.1:{one.port:<6} {shlex.join(one.ssh)}")
 
 
 def enter(fleet: Fleet, name: str, command: list[str]) -> None:
-    words = command[1:] if command[:1] == ["--"] else command
     ssh = fleet.machine(name).ssh
-    os.execvp(ssh[0], [*ssh, shlex.join(words)] if words else ssh)
-
-
-def known(names: list[str]) -> list[str]:
-    for name in names:
-        if name not in RELEASES:
-            raise VmError(f"{name} is no release that images are built of: there are {' and '.join(RELEASES)}")
-    return list(dict.fromkeys(names)) or list(RELEASES)
+    # One word is a line for the shell, as it is to ssh; several are an argument list, and arrive as they were given.
+    line = command if len(command) < 2 else [shlex.join(command)]
+    os.execvp(ssh[0], [*ssh, *line])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,14 +1,16 @@
 # Run by mmdebstrap over a tree that has all of its packages: turns it into an image, and writes that, with its kernel
-# and initrd, as a tar archive to the file descriptor $NSPROV_IMAGE_FD. $1 is the tree. Runs in mmdebstrap's own namespaces, as root
-# there, which need not be root outside.
+# and initrd, as a tar archive to the file descriptor $NSPROV_IMAGE_FD. $1 is the tree. Runs in mmdebstrap's own
+# namespaces, as root there, which need not be root outside; with bash, as a descriptor may have more than one digit.
 set -eu
 tree=$1
 image=$tree.image
 trap 'rm -rf "$image"' EXIT
-mkdir "$image" "$image/out"
+mkdir "$image" "$image/out" "$image/root" "$image/root/dev" "$image/root/proc" "$image/root/sys"
 
-# The image is a copy from before the compiler came: the tree itself is thrown away.
-cp -a --one-file-system "$tree" "$image/root"
+# The image is a copy from before the compiler came: the tree itself is thrown away. Devices are not copied, which
+# only real root could: the kernel makes its own.
+find "$tree" -mindepth 1 -maxdepth 1 ! -name dev ! -name proc ! -name sys \
+    -exec cp -a --one-file-system -t "$image/root" {} +
 chroot "$tree" apt-get -qq install -y --no-install-recommends \
     gcc libc6-dev python3-dev pkgconf libsystemd-dev >&2
 chroot "$tree" sh -c 'cd /opt/build/pystemd-* &&

@@ -151,7 +151,7 @@ def _make(image: Image, scratch: Path) -> None:
         '--customize-hook=mkdir -p "$1/opt/nsprov/packages" "$1/opt/build"',
         f"--customize-hook=sync-in {scratch / 'packages'} /opt/nsprov/packages",
         f"--customize-hook=sync-in {scratch / 'build'} /opt/build",
-        '--customize-hook=sh "$1/opt/build/finish_image.sh" "$1"',
+        '--customize-hook=bash "$1/opt/build/finish_image.sh" "$1"',
         image.release,
     ]
     environment = {**os.environ, "TMPDIR": os.environ.get("TMPDIR", "/var/tmp")}

@@ -343,7 +343,7 @@ def test_an_apply_to_another_root_needs_neither_python_nor_libraries_there(
     variables = {"ansible_connection": "sandbox", "nsprov_roles": ["bridge_network", tenant]}
     inventory = project / "inventory.yml"
     inventory.write_text(json.dumps({"all": {"hosts": {other.sandbox.name: variables}}}))
-    for expected in ("applied: 6 created", "no changes"):
+    for expected in ("applied: 7 created", "no changes"):
         command = [sys.executable, "-m", "provisioner", "apply", str(inventory), "--yes"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert expected in done.stdout, done.stderr

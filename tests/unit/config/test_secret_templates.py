@@ -263,3 +263,11 @@ def test_values_of_an_encrypted_ini_inventory_are_secrets(project: Project, monk
     (one,) = build_desired(inventory, "h1", {}, role_path=[project.folder / "roles"]).resources.values()
     assert one.resource.shown(one.secrets)["content"] == MASK
     vault.use(vault.Keyring())
+
+
+def test_what_is_declared_twice_is_a_secret_if_either_says_so(project: Project) -> None:
+    text = "- file: {path: /etc/x, content: hunter2-long}\n- file: {path: /etc/x, content: '{{ password }}'}\n"
+    for tasks in (text, "\n".join(reversed(text.splitlines()))):
+        project.tasks(tasks, VARIABLES)
+        (one,) = project.build().resources.values()
+        assert ("content",) in one.secrets

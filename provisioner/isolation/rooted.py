@@ -267,5 +267,5 @@ def _overlay(name: str, root: Root) -> tuple[list[str], list[str]]:
         lower = f"{folder}/image"
     options = f"lowerdir={lower},upperdir={upper}/upper,workdir={upper}/work"
     make.append(f"mount -t overlay -o {options} overlay {folder}/root")
-    undo.append(f"rmdir {folder}/root {folder}/image" if root.upper else f"umount -l {folder}")
+    undo.append(f"rmdir {folder}/root {folder}/image 2>/dev/null" if root.upper else f"umount -l {folder}")
     return make, [*undo, f"rmdir {folder}"]

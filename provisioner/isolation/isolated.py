@@ -321,7 +321,13 @@ class Isolated(Rooted):
         troubles = []
         for kind in _SHARED:
             name = self._joined(kind)
-            if name is None or not name.endswith(".service"):
+            if name is None:
+                continue
+            if not name.endswith(".service"):
+                unit = Address("unit", f"{name}.service")
+                if unit in desired.resources and Address("namespace", f"{kind}/{name}") not in desired.resources:
+                    message = f"join.{kind} names the namespace {kind}/{name}, which is not declared"
+                    troubles.append(Trouble(message, f"if you mean the unit: join: {{{kind}: {unit.name}}}", "join"))
                 continue
             declared = desired.resources.get(Address("unit", name))
             other = declared.resource if declared is not None else None

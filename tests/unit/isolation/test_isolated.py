@@ -312,6 +312,13 @@ def test_a_unit_to_join_that_is_not_there_is_told_as_that_alone() -> None:
     assert "unit/nothere.service" in told[0]
 
 
+def test_a_unit_that_is_joined_by_half_its_name_is_told_by_the_whole() -> None:
+    _, issues = fitted(web(join={"pid": "db"}), web(name="db", isolate="pid"))
+    assert [(one.message, one.hint) for one in issues] == [
+        ("join.pid names the namespace pid/db, which is not declared", "if you mean the unit: join: {pid: db.service}")
+    ]
+
+
 def test_a_search_path_is_no_command() -> None:
     found = changed(web(isolate="pid", ExecSearchPath="/a"), web(isolate="pid", ExecSearchPath="/b"))
     assert found == {"ExecSearchPath": (["/a"], ["/b"], Effect.RESTART)}

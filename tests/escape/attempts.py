@@ -1029,6 +1029,13 @@ def claim_the_gateways_ipv6_address(bait: Bait) -> str:
 
 
 @attempt("guard", proof="wired")
+def announce_a_router(bait: Bait) -> str:
+    """Tell another tenant that it is in another network as well (router advertisement)."""
+    mine = wire.own_address().rpartition(".")[2]  # others announce theirs at the same time
+    return wire.routed(f"2001:db8:{mine}::", NEIGHBOURS_ADDRESS)
+
+
+@attempt("guard", proof="wired")
 def take_anothers_frames_with_its_mac(bait: Bait) -> str:
     """Send with another tenant's hardware address, so that the bridge sends its frames here."""
     return wire.taken_over(NEIGHBOURS_ADDRESS, GATEWAY)

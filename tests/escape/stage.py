@@ -66,7 +66,7 @@ def _inventory() -> dict[str, Any]:
     roles = [
         "bridge_network",
         _tenant("blue", 11),
-        _tenant(NEIGHBOUR, 12),
+        _tenant(NEIGHBOUR, 12, tenant_guard=False),  # who is attacked: nothing of its own protects it
         _tenant("loose", 13, tenant_guard=False),
         "escape",
     ]

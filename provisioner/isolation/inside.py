@@ -18,7 +18,7 @@ __all__ = ["address_of", "inside"]
 #: that are others are entered: a host that is a container itself may not enter all that it is in.
 _UNIT = """
 unit=$1; shift
-main=$(systemctl show -P MainPID -- "$unit")
+main=$(systemctl show -P MainPID -- "$unit") || exit 1
 group=$(systemctl show -P ControlGroup -- "$unit")
 if [ "${main:-0}" = 0 ]; then
     echo "nsprov: $unit does not run: it is $(systemctl is-active -- "$unit")" >&2

@@ -34,6 +34,8 @@ _JOINED = ("ipc", *PINNED)
 _OF_VIEW = ("RootImage", "RootDirectory", "MountAPIVFS", "BindPaths", "BindReadOnlyPaths", "TemporaryFileSystem")
 #: A version of systemd that has every directive.
 _ANY_VERSION = 10**6
+#: The directives that tell which profile a unit has: no launcher is in need of less of them.
+_TOLD_BY = ("ProtectSystem", "ProtectHome", "RestrictAddressFamilies", "LockPersonality", "SystemCallArchitectures")
 #: Who a launcher makes of the workload.
 _REUID = re.compile(r"--reuid=(\S+)")
 #: What a workload with a hostname of its own has in /etc/hosts.
@@ -120,7 +122,7 @@ class Isolated(Rooted):
             return KINDS
         for word in words:
             if word not in KINDS:
-                hint = did_you_mean(word, KINDS) or f"the kinds are {', '.join(KINDS)}, or all of them: all"
+                hint = did_you_mean(word, (*KINDS, "all")) or f"the kinds are {', '.join(KINDS)}, or all of them: all"
                 raise bad(f"Linux has no namespaces of kind '{word}'", hint)
         return tuple(kind for kind in KINDS if kind in words)
 
@@ -152,7 +154,7 @@ class Isolated(Rooted):
         made = {}
         for kind, name in given.items():
             if kind not in (*_SHARED, *_JOINED):
-                hint = did_you_mean(str(kind), (*_SHARED, *_JOINED)) or f"what can be: {', '.join((*_SHARED, *PINNED))}"
+                hint = did_you_mean(str(kind), (*_SHARED, *PINNED)) or f"what can be: {', '.join((*_SHARED, *PINNED))}"
                 raise bad(f"a namespace of kind '{kind}' cannot be joined", hint)
             if not isinstance(name, str):
                 raise bad(f"join.{kind} takes a name", "for instance join: {pid: web.service}")
@@ -319,7 +321,13 @@ class Isolated(Rooted):
         troubles = []
         for kind in _SHARED:
             name = self._joined(kind)
-            if name is None or not name.endswith(".service"):
+            if name is None:
+                continue
+            if not name.endswith(".service"):
+                unit = Address("unit", f"{name}.service")
+                if unit in desired.resources and Address("namespace", f"{kind}/{name}") not in desired.resources:
+                    message = f"join.{kind} names the namespace {kind}/{name}, which is not declared"
+                    troubles.append(Trouble(message, f"if you mean the unit: join: {{{kind}: {unit.name}}}", "join"))
                 continue
             declared = desired.resources.get(Address("unit", name))
             other = declared.resource if declared is not None else None
@@ -337,8 +345,9 @@ class Isolated(Rooted):
                     Trouble(f"{name} has no {kind} namespace of its own", f"isolate: [{kind}] on it", "join")
                 )
         joined = set((self.join or {}).values())
-        if not troubles and not found and set(self.join or {}) == set(_SHARED) and len(joined) == 1:
-            (name,) = joined
+        (name,) = joined if len(joined) == 1 else (None,)
+        there = name is not None and Address("unit", name) in desired.resources
+        if there and not troubles and not found and set(self.join or {}) == set(_SHARED):
             troubles.append(
                 Trouble(
                     f"{name} has no network, ipc or pid namespace to share",
@@ -349,25 +358,37 @@ class Isolated(Rooted):
         return found, troubles
 
     def hidden_changes(self, current: Directives, changes: Iterable[Change]) -> Iterator[Change]:
-        """Changes of command lines as a person means them: of the workload's own command, or of how it is isolated."""
-        told = False
+        """Changes as a person means them: of the workload's own command, of how it is isolated, of its profile."""
+        here, wanted = (ways(one.directives, getattr(one, "netns", None)) for one in (current, self))
+        told: set[str] = set()
         for change in changes:
-            if not change.field.startswith("Exec"):
-                yield change
-                continue
-            before, after = (
-                [workload_of(line) for line in one] if isinstance(one, list) else []
-                for one in (change.before, change.after)
-            )
-            if [own for _, own in before] != [own for _, own in after]:
-                own_before, own_after = ([own for _, own in one] or None for one in (before, after))
-                yield Change(change.field, own_before, own_after, change.effect, change.source)
-            elif not told:
-                told = True
-                here, wanted = (_told(ways(one.directives, getattr(one, "netns", None))) for one in (current, self))
-                if here == wanted:
-                    here += ", otherwise"
-                yield Change("isolate", jsonable(here), jsonable(wanted), change.effect, change.source)
+            field, before, after = change.field, change.before, change.after
+            if field.startswith("Exec"):
+                before, after = ([workload_of(line)[1] for line in one or ()] or None for one in (before, after))
+                field = field if before != after else "isolate"
+            elif after is not None:
+                field = self._meant_by(change, _hardened(current))
+            if field == "isolate":
+                before, after = _differing(here, wanted)
+            elif field == "harden":
+                before, after = _hardened(current), self.harden
+            if field == change.field:
+                yield Change(field, before, after, change.effect, change.source)
+            elif field not in told:
+                told.add(field)
+                yield Change(field, before, after, Effect.RESTART, change.source)
+
+    def _meant_by(self, change: Change, hardened: str | None) -> str:
+        """The field that a directive was set for, where the unit does not say it itself."""
+        name, value = change.field, self.directives.get(change.field)
+        if self.isolate or self.join:
+            if name in _by_isolation(self.directives):
+                return "isolate"
+            before, after = (_own_part(name, jsonable(one)) for one in (change.before, value))
+            if before == after:
+                return "isolate"
+        another = self.harden is not None and self.harden != hardened
+        return "harden" if another and profile(self.harden or "off", _ANY_VERSION).get(name) == value else name
 
     def isolation_summary(self) -> list[tuple[str, str]]:
         """How it is isolated, for plans: each kind with what carries it out."""
@@ -396,16 +417,12 @@ class Isolated(Rooted):
     def directives_told(self) -> list[tuple[str, Value]]:
         """The directives that plans show: those that the unit says itself, and what is left of its profile."""
         given = profile(self.harden, _ANY_VERSION) if self.harden else {}
-        by_isolation = {way.partition("=")[0] for way in ways(self.directives).values()}
-        by_isolation |= {"PrivateIPC"} if "IPCNamespacePath" in by_isolation else set()
+        by_isolation = _by_isolation(self.directives)
         told: list[tuple[str, Value]] = []
         for name, value in self.directives.items():
             if given.get(name) == value or ((self.isolate or self.join) and name in by_isolation):
                 continue
-            if name == "BindReadOnlyPaths":
-                value = tuple(one for one in value if not one.startswith("/run/nsprov"))
-            if name == "TemporaryFileSystem":
-                value = tuple(one for one in value if one != SHARED_MEMORY)
+            value = _own_part(name, value)
             if not value or (self.has_own_view and name in _OF_VIEW):
                 continue
             if name.startswith("Exec") and isinstance(value, tuple):
@@ -417,8 +434,44 @@ class Isolated(Rooted):
         return told
 
 
-def _told(found: Mapping[Any, str]) -> str:
-    return ", ".join(f"{kind} ({way})" if way else str(kind) for kind, way in found.items()) or "nothing"
+def _by_isolation(directives: Mapping[str, Value]) -> set[str]:
+    """The directives that make the namespaces of a unit."""
+    found = {way.partition("=")[0] for way in ways(directives).values()}
+    return found | ({"PrivateIPC"} if "IPCNamespacePath" in found else set())
+
+
+def _own_part(name: str, value: Any) -> Any:
+    """A directive's value without what it was given for a namespace."""
+    if name == "BindReadOnlyPaths":
+        return tuple(one for one in value or () if not one.startswith("/run/nsprov"))
+    if name == "TemporaryFileSystem":
+        return tuple(one for one in value or () if one != SHARED_MEMORY)
+    return value
+
+
+def _differing(here: Mapping[KindName, str], wanted: Mapping[KindName, str]) -> tuple[str, str]:
+    """How a unit is isolated and shall be: each kind, and what carries out those that differ."""
+    if here == wanted:
+        same = "all" if set(wanted) == set(KINDS) else ", ".join(wanted) or "nothing"
+        return same, f"{same}, by another launcher"
+    return _told(here, wanted), _told(wanted, here)
+
+
+def _told(found: Mapping[KindName, str], other: Mapping[KindName, str]) -> str:
+    kinds = (kind if other.get(kind) == way else f"{kind} ({way})" for kind, way in found.items())
+    return ", ".join(kinds) or "nothing"
+
+
+def _hardened(current: Directives) -> str | None:
+    """The profile that a unit has on its host, by what a launcher takes of none."""
+    for name in ("strict", "standard"):
+        if all(
+            current.directives.get(one) == value
+            for one, value in profile(name, _ANY_VERSION).items()
+            if one in _TOLD_BY
+        ):
+            return name
+    return None
 
 
 def _hostname_of(unit: str) -> str:

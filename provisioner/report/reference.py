@@ -208,19 +208,21 @@ def manual_of(group: str) -> str:
 # -- from JSON Schema to fields -------------------------------------------------------------------
 
 
-def _fields(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Iterator[FieldEntry]:
+def _fields(schema: Mapping[str, Any], defs: Mapping[str, Any], effect: Effect = Effect.LIVE) -> Iterator[FieldEntry]:
+    """The fields of a schema; those that say nothing of what changing them does are as what they are in."""
     required = schema.get("required", ())
     for name, one in schema.get("properties", {}).items():
         inner = _mapping_in(one, defs)
+        own = Effect(one.get("effect", effect))
         yield FieldEntry(
             name=name,
             type=_type(one, defs),
             doc=" ".join(one.get("description", "").replace("``", "`").split()),
             required=name in required,
             default=one.get("default"),
-            effect=Effect(one.get("effect", Effect.LIVE)),
+            effect=own,
             examples=tuple(one.get("examples") or ()),
-            fields=tuple(_fields(inner, defs)) if inner else (),
+            fields=tuple(_fields(inner, defs, own)) if inner else (),
         )
 
 

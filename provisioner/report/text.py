@@ -170,7 +170,7 @@ def _change_lines(change: Change, width: int, style: Style) -> list[str]:
         return [f"      {change.field:<{width}}  {style(effect, 'dim')}", *coloured]
     if change.field == "restart_on":
         return [f"      {change.field:<{width}}  {after}"]
-    text = f"      {change.field:<{width}}  {short(before)} -> {short(after)}"
+    text = f"      {change.field:<{width}}  {short(before) or '(empty)'} -> {short(after) or '(empty)'}"
     return [text + style(_pad(len(text)) + effect, "dim")]
 
 

@@ -94,7 +94,9 @@ def test_the_page_of_isolation_names_tests_that_there_are() -> None:
 
 
 def test_the_page_of_isolation_has_every_directive_of_the_profiles() -> None:
-    told = {row[0].strip("`"): row[1:3] for row in rows(ISOLATION, "Hardening") if len(row) == 4}
+    listed = [row for row in rows(ISOLATION, "Hardening") if len(row) == 4]
+    told = {row[0].strip("`"): row[1:3] for row in listed}
+    assert len(told) == len(listed)
     standard, strict = profile("standard", 257), profile("strict", 257)
     assert told == {name: [_cell(standard.get(name)), _cell(strict.get(name))] for name in strict}
 

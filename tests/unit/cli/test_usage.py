@@ -105,3 +105,10 @@ def test_validate_counts_one_as_one(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     Path("inventory.yml").write_text("all: {hosts: {web1: }, vars: {nsprov_roles: [web]}}\n")
     assert run(monkeypatch, "validate") == 0
     assert "web1   1 resource, 1 expectation\n" in capsys.readouterr().out
+
+
+def test_an_option_of_exec_after_the_name_is_not_taken_for_a_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "exec", "web", "-i", "inventory.yml", "--", "ps") == 64
+    assert "options come first: nsprov exec -i inventory.yml web -- …" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from provisioner.engine.fit import fit
+from provisioner.engine.graph import missing_references
 from provisioner.model import Address, Declared, Desired, Effect, Issue
 from provisioner.resources.unit import Unit
 
@@ -253,7 +254,7 @@ def test_more_isolation_reads_as_that(systemd: int) -> None:
     found = changed(web(isolate="pid"), web(isolate="all"), systemd)
     assert all(effect is Effect.RESTART for _, _, effect in found.values())
     before, after, _ = found["isolate"]
-    assert "pid (" in before
+    assert before == "pid"
     assert "uts (nsenter --uts)" in after
     assert "ExecStart" not in found
     assert "nsprov-launch" not in str(found)
@@ -285,7 +286,37 @@ def test_no_isolation_any_more_reads_as_nothing() -> None:
 
 def test_what_a_launcher_does_otherwise_is_told_as_that() -> None:
     found = changed(web(isolate="pid"), web(isolate="pid", init=True))
-    assert found["isolate"][:2] == ("pid (unshare --pid), otherwise", "pid (unshare --pid)")
+    assert found["isolate"][:2] == ("pid", "pid, by another launcher")
+
+
+@BOTH
+def test_what_the_namespaces_are_made_of_is_told_once(systemd: int) -> None:
+    found = changed(web(), web(isolate="mount ipc"), systemd)
+    after = "mount (PrivateMounts), ipc (PrivateIPC)"
+    assert found == {"isolate": ("nothing", after, Effect.RESTART)}
+
+
+def test_a_profile_is_told_by_its_name_and_what_a_launcher_is_left_beside_it() -> None:
+    found = changed(web(isolate="pid user"), web(isolate="pid user", harden="strict"))
+    assert found["harden"] == (None, "strict", Effect.RESTART)
+    assert found.keys() == {"isolate", "harden", "CapabilityBoundingSet", "SystemCallFilter", "RestrictNamespaces"}
+    found = changed(web(harden="standard"), web(harden="strict"))
+    assert found["harden"] == ("standard", "strict", Effect.RESTART)
+
+
+def test_a_unit_to_join_that_is_not_there_is_told_as_that_alone() -> None:
+    desired = Desired({web().address: Declared(web(join="nothere"))})
+    assert fit(desired, FACTS).concerns == ()
+    told = [str(one) for one in missing_references(desired, ()).found]
+    assert len(told) == 1
+    assert "unit/nothere.service" in told[0]
+
+
+def test_a_unit_that_is_joined_by_half_its_name_is_told_by_the_whole() -> None:
+    _, issues = fitted(web(join={"pid": "db"}), web(name="db", isolate="pid"))
+    assert [(one.message, one.hint) for one in issues] == [
+        ("join.pid names the namespace pid/db, which is not declared", "if you mean the unit: join: {pid: db.service}")
+    ]
 
 
 def test_a_search_path_is_no_command() -> None:

@@ -259,6 +259,13 @@ def test_explain_knows_the_directives_of_a_units_socket_and_timer() -> None:
     assert "its directives: nsprov explain unit.socket" in explain("unit").stdout
 
 
+def test_a_part_of_a_field_does_what_the_field_does() -> None:
+    entry = entry_of(kinds()["unit"])
+    for field, part in (("root", "overlay"), ("binds", "read_only")):
+        (found,) = (one for one in entry.field(field).fields if one.name == part)
+        assert found.changing == "restarts the workload"
+
+
 def test_a_unit_keeps_its_name_in_another_namespace_and_an_interface_does_not() -> None:
     assert entry_of(kinds()["unit"]).field("netns").changing == "restarts the workload"
     assert entry_of(kinds()["veth"]).field("netns").changing == "makes it another resource"

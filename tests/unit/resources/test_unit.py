@@ -156,3 +156,11 @@ def test_its_checks_say_where_it_runs_and_what_limits_it() -> None:
 def test_a_service_with_a_timer_waits_for_it() -> None:
     titles = [check.title for check in _web(timer={"OnCalendar": "daily"}).checks()]
     assert titles == ["unit/web.service waits for its timer"]
+
+
+def test_no_capability_at_all_is_another_thing_than_none_said() -> None:
+    """A unit that says nothing of its bounding set has all of them."""
+    bare, plain = _web(CapabilityBoundingSet=""), _web()
+    assert [(one.field, one.after) for one in bare.changes_from(plain, plain)] == [("CapabilityBoundingSet", "")]
+    assert [(one.field, one.after) for one in plain.changes_from(bare, bare)] == [("CapabilityBoundingSet", None)]
+    assert not list(_web(CapabilityBoundingSet="~").changes_from(plain, plain))

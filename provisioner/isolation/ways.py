@@ -11,7 +11,7 @@ Pure. What goes together and what does not was tried on systemd 252 and 257 (doc
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -169,18 +169,12 @@ def _launch(wish: Wish, systemd: int) -> Launch:
     options = [hidden[value] for value in (str(wanted.get("ProtectProc", "")),) if value in hidden]
     if wanted.get("ProcSubset") == "pid":
         options.append("subset=pid")
-    return Launch(
-        pid=pid,
-        cgroup=cgroup,
-        pid_of=wish.pid_of,
-        enter=dict(wish.pins),
-        sysfs=sysfs,
+    return replace(
+        made,
         proc_options=tuple(options),
         proc_read_only=users or wanted.get("ProtectKernelTunables") == "yes",
         hands_over_folders=users and any(own.get(name) for name in _FOLDERS),
         hands_over_credentials=users and (wish.credentials or any(own.get(name) for name in _CREDENTIALS)),
-        numbered=numbered,
-        init=wish.init,
         become=Become(
             user,
             # Without a user of the unit's own, its groups are systemd's to give; but in a user namespace.
@@ -313,7 +307,7 @@ def _put_around(made: dict[str, Value], launch: Launch) -> list[Trouble]:
         if not commands:
             continue
         # Only the workload itself is taken care of by an init.
-        one = launch if name == "ExecStart" else _without_init(launch)
+        one = launch if name == "ExecStart" else replace(launch, init=False, numbered=False)
         if not one.needed:
             continue
         try:
@@ -322,12 +316,6 @@ def _put_around(made: dict[str, Value], launch: Launch) -> list[Trouble]:
         except BadValue as error:
             troubles.append(Trouble(error.message, error.hint, name))
     return troubles
-
-
-def _without_init(launch: Launch) -> Launch:
-    from dataclasses import replace
-
-    return replace(launch, init=False, numbered=False)
 
 
 def ways(made: Mapping[str, Value], netns: str | None = None) -> dict[KindName, str]:
@@ -342,10 +330,9 @@ def ways(made: Mapping[str, Value], netns: str | None = None) -> dict[KindName, 
     if netns is not None:
         found["net"] = "NetworkNamespacePath"
     for kind in KINDS:
-        option = f"--{kind}=" if kind in PINNED else f"--{kind} "
-        if f"nsenter --{kind}=" in launcher or (option in launcher and kind in PINNED):
+        if f"nsenter --{kind}=" in launcher or (kind in PINNED and f"--{kind}=" in launcher):
             found[kind] = f"nsenter --{kind}"
-        elif kind in ("pid", "cgroup") and option in launcher:
+        elif kind in ("pid", "cgroup") and f"--{kind} " in launcher:
             found[kind] = f"unshare --{kind}"
     return {kind: found[kind] for kind in KINDS if kind in found}
 

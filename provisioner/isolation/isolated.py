@@ -22,7 +22,7 @@ from provisioner.isolation.ways import KINDS, PINNED, SHARED_MEMORY, KindName, T
 from provisioner.model import Address, Change, Desired, Effect, Issue, Resource, bad, jsonable, spec
 from provisioner.network.values import netns_name
 from provisioner.resources.file import File
-from provisioner.resources.namespace import Namespace, hostname, id_map, offset, pinned_path
+from provisioner.resources.namespace import ClockOffset, HostName, IdMap, Namespace, pinned_path
 from provisioner.resources.netns import Netns
 
 __all__ = ["Isolated"]
@@ -83,21 +83,21 @@ class Isolated(Rooted):
         effect=Effect.RESTART,
         doc="whether a small init is its PID 1, which passes signals on and reaps; else the workload itself is",
     )
-    hostname: str | None = spec(None, doc="its host's name; without, the unit's", examples=["box"])
-    domainname: str | None = spec(None, doc="its NIS domain name", examples=["lab"])
-    monotonic_offset: str | None = spec(
+    hostname: HostName | None = spec(None, doc="its host's name; without, the unit's", examples=["box"])
+    domainname: HostName | None = spec(None, doc="its NIS domain name", examples=["lab"])
+    monotonic_offset: ClockOffset | None = spec(
         None, effect=Effect.RESTART, doc="how far its CLOCK_MONOTONIC is ahead", examples=["1h"]
     )
-    boottime_offset: str | None = spec(
+    boottime_offset: ClockOffset | None = spec(
         None, effect=Effect.RESTART, doc="how far its CLOCK_BOOTTIME, its uptime, is ahead", examples=["1d", "-30s"]
     )
-    uid_map: tuple[str, ...] | None = spec(
+    uid_map: IdMap | None = spec(
         None,
         effect=Effect.RESTART,
         doc="its users, ranges `inside outside count`; without, 65536 users that no other namespace has",
         examples=[["0 100000 65536"]],
     )
-    gid_map: tuple[str, ...] | None = spec(
+    gid_map: IdMap | None = spec(
         None, effect=Effect.RESTART, doc="its groups; without, as its users", examples=[["0 100000 65536"]]
     )
     join: dict[str, str] | None = spec(
@@ -125,21 +125,6 @@ class Isolated(Rooted):
                 hint = did_you_mean(word, (*KINDS, "all")) or f"the kinds are {', '.join(KINDS)}, or all of them: all"
                 raise bad(f"Linux has no namespaces of kind '{word}'", hint)
         return tuple(kind for kind in KINDS if kind in words)
-
-    @field_validator("hostname", "domainname")
-    @classmethod
-    def _host(cls, value: str | None) -> str | None:
-        return value if value is None else hostname(value)
-
-    @field_validator("monotonic_offset", "boottime_offset", mode="before")
-    @classmethod
-    def _offset(cls, value: Any) -> Any:
-        return value if value is None else offset(value)
-
-    @field_validator("uid_map", "gid_map", mode="before")
-    @classmethod
-    def _map(cls, value: Any) -> Any:
-        return value if value is None else id_map(value)
 
     @field_validator("join", mode="before")
     @classmethod

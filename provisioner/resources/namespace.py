@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import ConfigDict, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, model_validator
 
 from provisioner.directives import BadValue, values
 from provisioner.errors import HostError
@@ -26,7 +26,7 @@ from provisioner.model import (
     bad,
     spec,
 )
-from provisioner.network.values import netns_name
+from provisioner.network import NetnsName
 from provisioner.resources import register
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from provisioner.host.pinned import Found, IdRange
     from provisioner.model import Scope, Step
 
-__all__ = ["NAMESPACES", "Namespace", "pinned_path"]
+__all__ = ["NAMESPACES", "ClockOffset", "HostName", "IdMap", "Namespace", "pinned_path"]
 
 #: Where pinned namespaces are, by their types.
 NAMESPACES = "/run/nsprov/ns"
@@ -106,6 +106,11 @@ def id_map(value: Any) -> tuple[str, ...]:
     return tuple(sorted(made, key=lambda one: int(one.split()[0])))
 
 
+HostName = Annotated[str, AfterValidator(hostname)]
+ClockOffset = Annotated[str, BeforeValidator(offset)]
+IdMap = Annotated[tuple[str, ...], BeforeValidator(id_map)]
+
+
 class Namespace(Resource):
     """A namespace of users, names, clocks, mounts or processes with a name, which lasts until it is deleted.
 
@@ -119,29 +124,29 @@ class Namespace(Resource):
         json_schema_extra={"examples": [{"type": "uts", "name": "box", "hostname": "box", "domainname": "lab"}]}
     )
 
-    name: str = spec(..., doc="its name, a file in /run/nsprov/ns/TYPE", examples=["box"])
+    name: NetnsName = spec(..., doc="its name, a file in /run/nsprov/ns/TYPE", examples=["box"])
     type: NamespaceType = spec(..., doc="what it isolates", effect=Effect.REPLACE)
-    owner: str | None = spec(
+    owner: NetnsName | None = spec(
         None,
         effect=Effect.REPLACE,
         doc="the pinned user namespace that owns it: its root has the rights over this one",
         examples=["box"],
     )
-    hostname: str | None = spec(None, doc="uts: the host's name in it", examples=["box"])
-    domainname: str | None = spec(None, doc="uts: the NIS domain name in it", examples=["lab"])
-    monotonic_offset: str | None = spec(
+    hostname: HostName | None = spec(None, doc="uts: the host's name in it", examples=["box"])
+    domainname: HostName | None = spec(None, doc="uts: the NIS domain name in it", examples=["lab"])
+    monotonic_offset: ClockOffset | None = spec(
         None, effect=Effect.REPLACE, doc="time: how far CLOCK_MONOTONIC is ahead in it", examples=["1h", "-30s"]
     )
-    boottime_offset: str | None = spec(
+    boottime_offset: ClockOffset | None = spec(
         None, effect=Effect.REPLACE, doc="time: how far CLOCK_BOOTTIME, the uptime, is ahead in it", examples=["1d"]
     )
-    uid_map: tuple[str, ...] | None = spec(
+    uid_map: IdMap | None = spec(
         None,
         effect=Effect.REPLACE,
         doc="user: ranges `inside outside count`; without, 65536 users that no other namespace has",
         examples=[["0 100000 65536"]],
     )
-    gid_map: tuple[str, ...] | None = spec(
+    gid_map: IdMap | None = spec(
         None, effect=Effect.REPLACE, doc="user: the same for groups; without, as uid_map", examples=[["0 100000 65536"]]
     )
     nesting: bool | None = spec(
@@ -170,26 +175,6 @@ class Namespace(Resource):
         if given in ("user", "mount", *_HELD) and fields.get("owner") is not None:
             raise bad(f"a {given} namespace has no owner here", "all of them are made by the host")
         return fields
-
-    @field_validator("name", "owner")
-    @classmethod
-    def _named(cls, value: str | None) -> str | None:
-        return value if value is None else netns_name(value)
-
-    @field_validator("hostname", "domainname")
-    @classmethod
-    def _host(cls, value: str | None) -> str | None:
-        return value if value is None else hostname(value)
-
-    @field_validator("monotonic_offset", "boottime_offset", mode="before")
-    @classmethod
-    def _offset(cls, value: Any) -> Any:
-        return value if value is None else offset(value)
-
-    @field_validator("uid_map", "gid_map", mode="before")
-    @classmethod
-    def _map(cls, value: Any) -> Any:
-        return value if value is None else id_map(value)
 
     # -- relations --------------------------------------------------------------------------------
 

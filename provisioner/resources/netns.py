@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import field_validator
-
 from provisioner.model import Action, Address, Check, Driver, Effect, Resource, StepResult, spec
 from provisioner.network import NetnsName
-from provisioner.network.values import netns_name
 from provisioner.resources import register
 
 if TYPE_CHECKING:
@@ -27,18 +24,13 @@ class Netns(Resource):
     name: NetnsName = spec(..., doc="the name, a file in /run/netns", examples=["blue"])
     loopback: bool = spec(True, doc="whether its own interface `lo` is up")
 
-    owner: str | None = spec(
+    owner: NetnsName | None = spec(
         None,
         effect=Effect.REPLACE,
         doc="the pinned user namespace (`namespace` of type user) that owns it: its root configures it, and may listen "
         "on ports below 1024 in it",
         examples=["web"],
     )
-
-    @field_validator("owner")
-    @classmethod
-    def _owned(cls, value: str | None) -> str | None:
-        return value if value is None else netns_name(value)
 
     def requires(self) -> Iterable[Address]:
         return self.lives_in()

@@ -31,6 +31,8 @@ BOOT_SECONDS = 180
 BOOTS = 3
 # Short names for interfaces; and nothing that only slows an emulated processor down.
 KERNEL_OPTIONS = "net.ifnames=0 mitigations=off modprobe.blacklist=kvm_amd,kvm_intel"
+# The emulator's own command line, in the machine's folder: it tells what a machine does that answers no more.
+MONITOR = "monitor"
 SENT = ("provisioner", "roles", "templates", "inventories", "tests", "pyproject.toml")
 
 
@@ -65,13 +67,14 @@ class Machine:
             *("-netdev", f"user,id=wire,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:{self.port}-:22"),
             *("-device", "virtio-net-pci,netdev=wire,romfile="),
             *("-device", "virtio-rng-pci"),
+            *("-monitor", f"unix:{MONITOR},server=on,wait=off"),
         ]
         self._boot()
 
     def _boot(self) -> None:
         with (self.folder / "qemu.txt").open("wb") as log:
             self._started = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
             )
         (self.folder / "pid").write_text(str(self._started.pid))
 

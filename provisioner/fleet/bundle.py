@@ -101,11 +101,9 @@ if [ ! -e "$folder/$id" ] && [ ! -h "$folder/$id" ]; then
     fresh=$(mktemp -d "$folder/new.XXXXXX") || full "cannot make a folder in $folder"
     trap 'rm -rf "$fresh"' EXIT
     trap 'exit 1' HUP INT TERM
-    if ! head -c "$bytes" | tar -xzf - -C "$fresh" --no-same-owner 2>"$fresh.said"; then
-        said=$(tail -n 1 "$fresh.said"); rm -f "$fresh.said"
-        full "${{said:-the archive did not arrive}}"
+    if ! said=$(head -c "$bytes" | tar -xzf - -C "$fresh" --no-same-owner 2>&1); then
+        full "$(echo "$said" | grep -m 1 -e space -e quota || echo "$said" | head -n 1)"
     fi
-    rm -f "$fresh.said"
     chmod 755 "$fresh"
     (whole "$fresh") || exit
     mv -T "$fresh" "$folder/$id" 2>/dev/null || [ -d "$folder/$id" ] || full "cannot name $folder/$id"

@@ -348,6 +348,6 @@ def _why(name: str, options: SshOptions, errors: str, code: int | None) -> Nspro
         return NotPermittedError(
             f"{options.label} is not root on {name}", hint="set ansible_become: true, or ansible_user: root"
         )
-    if code == _SSH_FAILED:
+    if code == _SSH_FAILED and last:
         return UnreachableError(f"the connection to {options.host} broke", detail=said)
     return UnreachableError(f"the agent on {name} has ended", detail=said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 CONFIG = "/etc/ssh/sshd_test_config"
@@ -18,9 +19,10 @@ def start_sshd(box: Any, *, port: int = 22, options: str = "") -> str:
         f"Port {port}\nHostKey /etc/ssh/ssh_test_key\nPermitRootLogin yes\nPasswordAuthentication yes\nUsePAM no\n"
         f"PidFile none\nMaxStartups 100\n{options}",
     )
-    box.run("systemctl stop test-sshd 2>/dev/null; systemctl reset-failed test-sshd 2>/dev/null; true")
-    # The sessions are not the service's: what ends the service leaves them.
-    box.run(f"systemd-run --quiet --unit=test-sshd -p KillMode=process /usr/sbin/sshd -D -f {CONFIG}")
+    box.run("systemctl stop 'test-sshd-*'")
+    # A name of its own each time: sessions outlive the service that they came by, and keep its name in use.
+    unit = f"test-sshd-{uuid.uuid4().hex[:8]}"
+    box.run(f"systemd-run --quiet --unit={unit} -p KillMode=process /usr/sbin/sshd -D -f {CONFIG}")
     box.run(f"for i in $(seq 100); do ss -ltn | grep -q ':{port} ' && exit 0; sleep 0.05; done; exit 1")
     return str(box.run("cat /etc/ssh/ssh_test_key.pub").stdout).strip()
 
@@ -28,6 +30,8 @@ def start_sshd(box: Any, *, port: int = 22, options: str = "") -> str:
 def add_user(box: Any, name: str, *, password: str = "", sudo: str = "") -> None:
     """A user with a home; ``sudo`` is ``ALL`` or ``NOPASSWD:ALL``."""
     box.run(f"id {name} >/dev/null 2>&1 || useradd --create-home --shell /bin/bash {name}")
+    # One without a password is locked, and has no way in by a key either.
+    box.run(f"usermod -p '*' {name}")
     if password:
         box.run("chpasswd", input=f"{name}:{password}\n")
     if sudo:

@@ -11,7 +11,7 @@ import traceback
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from provisioner.errors import ConfigError, HostError, LockedError, NotPermittedError, NsprovError
+from provisioner.errors import ConfigError, HostError, LockedError, NotPermittedError, NsprovError, UnreachableError
 from provisioner.fleet import protocol
 from provisioner.fleet.target import LocalTarget, Target
 
@@ -173,10 +173,10 @@ class AgentTarget(Target):
             self._requests.flush()
             line = self._answers.readline()
         except OSError as error:
-            raise HostError.from_os(f"the connection to {self.name} broke", error) from None
+            raise UnreachableError.from_os(f"the connection to {self.name} broke", error) from None
         if not line:
             detail = self._channel.errors.strip() or "the agent there has ended"
-            raise HostError(f"the connection to {self.name} broke", detail=detail)
+            raise UnreachableError(f"the connection to {self.name} broke", detail=detail)
         answer = json.loads(line)
         if "defect" in answer:
             raise RuntimeError(f"on {self.name}: {answer['defect']}")

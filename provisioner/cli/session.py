@@ -87,8 +87,9 @@ class Session:
     tags: Sequence[str] = ()
     skip_tags: Sequence[str] = ()
     extra_vars: Mapping[str, Any] = field(default_factory=dict)
-    #: What was given as inventories.
+    #: What was given as inventories, and as --limit.
     sources: Sequence[str] = ()
+    limit: str | None = None
 
     def build(
         self, facts: Callable[[str], Mapping[str, Any]], hosts: Iterable[str] | None = None
@@ -102,7 +103,12 @@ class Session:
         role_path = default_role_path(self.inventory)
         problems = Problems()
         built: dict[str, Desired] = {}
-        for host in self.hosts if hosts is None else hosts:
+        chosen = list(self.hosts if hosts is None else hosts)
+        # Ansible's: all that were chosen, and of them those that are there. Templates may not change the lists.
+        run: dict[str, Any] = {"ansible_play_hosts_all": list(self.hosts), "ansible_play_hosts": chosen, "play_hosts": chosen}
+        if self.limit is not None:
+            run["ansible_limit"] = self.limit
+        for host in chosen:
             try:
                 desired = build_desired(
                     self.inventory,
@@ -112,6 +118,7 @@ class Session:
                     tags=self.tags,
                     skip_tags=self.skip_tags,
                     extra_vars=self.extra_vars,
+                    run=run,
                 )
             except ConfigError as error:
                 problems.extend(error)
@@ -178,9 +185,8 @@ def open_session(
     hosts = inventory.select(limit, retry=retry_file(given))
     if not hosts:
         raise UsageError("no host is chosen", hint="the inventory has none, or --limit leaves none")
-    return Session(
-        inventory, hosts, project, _words(tags), _words(skip_tags), _extra_vars(extra_vars), [str(one) for one in given]
-    )
+    words, skipped, extra = _words(tags), _words(skip_tags), _extra_vars(extra_vars)
+    return Session(inventory, hosts, project, words, skipped, extra, [str(one) for one in given], limit)
 
 
 def retry_file(sources: Sequence[str]) -> Path | None:

@@ -34,21 +34,21 @@ def serve_socket(channel: socket.socket) -> None:
         serve(requests, answers)
 
 
-def serve(requests: IO[str], answers: IO[str]) -> None:
-    """Answer requests about this machine, line by line, until there are no more."""
+def serve(requests: IO[str], answers: IO[str], target: Target | None = None) -> None:
+    """Answer requests about this machine, or another target, line by line, until there are no more."""
     from provisioner.host import Host
 
     with Host() as host:
-        agent = _Agent(LocalTarget(host))
+        agent = _Agent(target or LocalTarget(host))
         for line in requests:
             answers.write(json.dumps(agent.answer(json.loads(line))) + "\n")
             answers.flush()
 
 
 class _Agent:
-    """Turns requests into calls of a local target."""
+    """Turns requests into calls of a target."""
 
-    def __init__(self, target: LocalTarget) -> None:
+    def __init__(self, target: Target) -> None:
         self.target = target
         self._held: Any = None
 

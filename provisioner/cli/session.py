@@ -105,7 +105,11 @@ class Session:
         built: dict[str, Desired] = {}
         chosen = list(self.hosts if hosts is None else hosts)
         # Ansible's: all that were chosen, and of them those that are there. Templates may not change the lists.
-        run: dict[str, Any] = {"ansible_play_hosts_all": list(self.hosts), "ansible_play_hosts": chosen, "play_hosts": chosen}
+        run: dict[str, Any] = {
+            "ansible_play_hosts_all": list(self.hosts),
+            "ansible_play_hosts": chosen,
+            "play_hosts": chosen,
+        }
         if self.limit is not None:
             run["ansible_limit"] = self.limit
         for host in chosen:

@@ -238,6 +238,8 @@ def _roll_back(
 ) -> None:
     try:
         failures = _put_back(target, observed, attempted, watcher)
+    except UnreachableError:
+        raise
     except NsprovError as error:
         failures = [Failure(step, str(error)) for step in attempted.values()]
     result.not_put_back = failures

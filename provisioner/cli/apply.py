@@ -153,6 +153,7 @@ def apply(
                 print_plans=lambda: _print_plans(planned.plans, format),
                 ask=_ask,
                 yes=yes or saved is not None,
+                asks_after_canary=not yes and sys.stdin.isatty(),
                 keep_partial=keep_partial,
                 format=format,
                 stopping=stop_on_signal,

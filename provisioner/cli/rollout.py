@@ -156,6 +156,7 @@ def roll_out_fleet(
     keep_partial: bool,
     format: str,
     stopping: Callable[[Callable[[], str]], Any],
+    asks_after_canary: bool = False,
     verify: Callable[[Sequence[str]], Mapping[str, str]] | None = None,
     keeps_retry_file: bool = False,
 ) -> int:
@@ -190,7 +191,7 @@ def roll_out_fleet(
                 keep_partial=keep_partial,
                 interrupted=stopped,
                 unproved=verify if strategy.verify else None,
-                go_on=lambda batch: yes or _goes_on(batch, batches),
+                go_on=lambda batch: not asks_after_canary or _goes_on(batch, batches),
             )
         finally:
             board.clear()

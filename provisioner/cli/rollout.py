@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from provisioner.cli.session import Fleet, Session, retry_file, style
+from provisioner.cli.session import Fleet, Session, counting, retry_file, style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -110,15 +110,17 @@ def plan_fleet(
     """A plan for every host that is connected; those that cannot be reached are among the lost."""
     from provisioner.fleet.rollout import observe_fleet
 
-    planned = observe_fleet(
-        fleet.targets,
-        desired,
-        session.project_of,
-        forks=forks,
-        adopt=adopt,
-        reason_for_delete=reason_for_delete,
-        hold=hold,
-    )
+    with counting("planned", len(fleet.targets)) as seen:
+        planned = observe_fleet(
+            fleet.targets,
+            desired,
+            session.project_of,
+            forks=forks,
+            adopt=adopt,
+            reason_for_delete=reason_for_delete,
+            hold=hold,
+            seen=seen,
+        )
     lost = {**fleet.unreachable, **planned.lost}
     planned.lost = {host: lost[host] for host in session.hosts if host in lost}
     return planned
@@ -350,9 +352,10 @@ class Board:
                 self.in_batch += 1
             self.failed += not outcome.ok
         if not self.quiet:
-            self.clear()
-            for line in self._lines(outcome):
-                typer.echo(line)
+            lines = self._lines(outcome)
+            if lines:
+                self.clear()
+                typer.echo("\n".join(lines))
             self.tick()
 
     def _lines(self, outcome: Outcome) -> list[str]:

@@ -34,6 +34,7 @@ __all__ = [
     "Tags",
     "Yes",
     "connected",
+    "counting",
     "open_session",
     "retry_file",
     "style",
@@ -254,8 +255,10 @@ def connected(session: Session, forks: int = 10) -> Iterator[Fleet]:
         # A connection into a sandbox forks: that is done before there are threads.
         for host, variables in here.items():
             note(host, _tried(connect, host, variables))
-        for host, found in side_by_side(lambda host: connect(host, there[host]), there, forks):
-            note(host, found)
+        with counting("connected", len(there)) as seen:
+            for host, found in side_by_side(lambda host: connect(host, there[host]), there, forks):
+                note(host, found)
+                seen()
         problems.raise_if_any()
         if refused:
             raise refused[0] if len(refused) == 1 else _all_of(refused)
@@ -270,6 +273,26 @@ def connected(session: Session, forks: int = 10) -> Iterator[Fleet]:
             for host, error in sorted(fleet.unreachable.items(), key=lambda item: order[item[0]])
         }
         yield fleet
+
+
+@contextmanager
+def counting(done: str, total: int) -> Iterator[Callable[[], None]]:
+    """A line on a terminal that says how many of many hosts are done, gone at the end; the function counts one."""
+    on, count = total > 1 and sys.stderr.isatty(), 0
+
+    def one() -> None:
+        nonlocal count
+        count += 1
+        if on:
+            sys.stderr.write(f"\r\x1b[K{count}/{total} {done}")
+            sys.stderr.flush()
+
+    try:
+        yield one
+    finally:
+        if on:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
 
 
 def _tried(connect: Callable[[str, Map], Target], host: str, variables: Map) -> Target | NsprovError:

@@ -291,8 +291,10 @@ def observe_fleet(
     adopt: bool = False,
     reason_for_delete: str | None = None,
     hold: bool = False,
+    seen: Callable[[], object] = lambda: None,
 ) -> Planned:
     """A plan for every host, before one is touched. With ``hold`` each host that would change is locked.
+    ``seen`` is called after each host.
 
     Raises ConfigError and NotOwnedError with what is wrong on all hosts together. A host that another apply holds,
     or that cannot be looked at, is among the lost.
@@ -316,6 +318,7 @@ def observe_fleet(
     foreign: dict[str, NotOwnedError] = {}
     try:
         for name, found in side_by_side(look, targets, forks):
+            seen()
             if isinstance(found, ConfigError):
                 problems.extend(found)
             elif isinstance(found, NotOwnedError):

@@ -89,7 +89,11 @@ def status_line(tally: Tally, width: int = _WIDTH) -> str:
         text += f", {tally.failed} failed"
     if tally.running:
         text += f", {len(tally.running)} running: {' '.join(tally.running)}"
-    return text if len(text) <= width else f"{text[: max(0, width - 2)].rstrip()} …"
+    if len(text) <= width:
+        return text
+    cut = text[: max(0, width - 1)]
+    # A name that is cut would be another host's.
+    return f"{cut[: cut.rindex(' ')] if ' ' in cut else cut[:-1]} …"
 
 
 def summary_lines(fates: Sequence[tuple[str, str, str]], style: Style) -> list[str]:

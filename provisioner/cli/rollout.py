@@ -351,7 +351,10 @@ class Board:
                 self.done += 1
                 self.in_batch += 1
             self.failed += not outcome.ok
-        if not self.quiet:
+        if self.total == 1 and outcome.result is None and not outcome.ok:
+            self.clear()
+            typer.echo(f"nsprov: {outcome.reason}", err=True)
+        elif not self.quiet:
             lines = self._lines(outcome)
             if lines:
                 self.clear()

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -225,7 +226,15 @@ def _goes_on(batch: Batch, batches: Sequence[Batch]) -> bool:
     from provisioner.report.text import counted
 
     left = sum(len(one.hosts) for one in batches) - len(batch.hosts)
-    return typer.confirm(f"The canary is done. Go on with {counted(left, 'host')}?")
+    # No step is in hand: Ctrl-C is an answer here.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return typer.confirm(f"The canary is done. Go on with {counted(left, 'host')}?")
+    except typer.Abort:
+        typer.echo()
+        return False
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _tell_end(

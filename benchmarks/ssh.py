@@ -151,7 +151,10 @@ def _commands(hosts: int) -> dict[str, str]:
 def _runner(controller: Sandbox, command: str) -> Callable[[], float]:
     def run() -> float:
         began = time.monotonic()
-        controller.run(f"cd {_FOLDER} && export HOME=/root LC_ALL=C.UTF-8 && {command}", timeout=600)
+        line = f"cd {_FOLDER} && export HOME=/root LC_ALL=C.UTF-8 && {command}"
+        done = controller.run(line, timeout=600, check=False)
+        if done.returncode != 0:
+            raise SystemExit(f"{command} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
         return time.monotonic() - began
 
     return run

@@ -213,7 +213,7 @@ def test_the_repositorys_own_signers_and_settings_have_no_say(fleet: Fleet) -> N
     fleet.write("allowed_signers", f"* {other}")
     fleet.write(".git-allowed", f"* {other}")
     fleet.box.run(
-        f"cd {GIT} && git config gpg.ssh.allowedSignersFile {GIT}/allowed_signers && git config uploadpack.hooks x; "
+        f"cd {GIT} && git config gpg.ssh.allowedSignersFile {GIT}/allowed_signers; "
         f"git config --global gpg.ssh.allowedSignersFile {GIT}/allowed_signers"
     )
     fleet.commit("other")
@@ -244,7 +244,8 @@ def test_gpg_keys_sign_as_well_and_one_beside_the_keyring_is_refused(fleet: Flee
         "mkdir -m 700 /root/gpg /root/gpg/ops /root/gpg/trusted /root/gpg/none && "
         "gpg -q --homedir /root/gpg/ops --batch --passphrase '' --quick-generate-key ops@example.com ed25519 sign 2>&1 "
         "&& gpg --homedir /root/gpg/ops --export | gpg -q --homedir /root/gpg/trusted --import && "
-        f"cd {GIT} && GNUPGHOME=/root/gpg/ops git -c gpg.format=openpgp commit -q -S --allow-empty -m gpg; "
+        f"cd {GIT} && GNUPGHOME=/root/gpg/ops git -c gpg.format=openpgp -c user.signingkey=ops@example.com "
+        "commit -q -S --allow-empty -m gpg && "
         "gpgconf --homedir /root/gpg/ops --kill all"
     )
     fleet.refused("is signed with gpg, and this host takes signatures of ssh alone")
@@ -352,6 +353,20 @@ def test_two_pulls_at_a_time_are_refused(fleet: Fleet) -> None:
     fleet.box.run(f"kill {holding}; pkill -P {holding} sleep", check=False)
     assert done.returncode == 75
     assert "another pull holds" in done.stderr
+
+
+def test_a_repository_over_http_is_taken_for_its_signatures(fleet: Fleet) -> None:
+    fleet.git("update-server-info")
+    serving = fleet.box.run(
+        f"cd {GIT} && ip link set lo up && "
+        "{ python3 -m http.server --bind 127.0.0.1 8418 >/dev/null 2>&1 & echo $!; } && sleep 1"
+    ).stdout.strip()
+    words = ("--verify-commits", "--signers", "/root/signers", "--host", "left", "--name", "fleet")
+    done = fleet.box.nsprov("pull", "--repo", "http://127.0.0.1:8418/.git", *words, check=False)
+    fleet.box.run(f"kill {serving}")
+    assert done.returncode == 0, done.stderr
+    assert fleet.motto() == "from the left 1"
+    assert fleet.state()["repo"] == "http://127.0.0.1:8418/.git"
 
 
 # -- what a repository might try ----------------------------------------------------------------------
@@ -510,7 +525,9 @@ def test_a_unit_that_was_edited_by_hand_is_kept_unless_forced(fleet: Fleet) -> N
 
 
 def test_removing_the_timer_leaves_no_unit(fleet: Fleet) -> None:
+    fleet.commit(None)
     install(fleet, "--every", "1h")
+    fleet.box.run("systemctl start nsprov-pull-fleet.service", check=False)
     done = fleet.pull("--remove-timer")
     assert "stopped and disabled nsprov-pull-fleet.timer" in done.stdout
     left = fleet.box.run("ls -R /etc/systemd/system; systemctl list-units --all --plain 'nsprov-pull*'").stdout

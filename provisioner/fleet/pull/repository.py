@@ -10,6 +10,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,8 +58,6 @@ _FETCH = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-writ
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _TIMEOUT = 600.0
-#: No file that git writes gets larger than this: a server cannot fill the disk with one pack.
-_LARGEST_PACK = 1 << 30
 
 
 def scheme_of(url: str) -> str:
@@ -114,6 +113,8 @@ class Repository:
     """A bare repository in a folder of ours, which git alone writes."""
 
     path: Path
+    #: No file that git writes gets larger than this: a server cannot fill the disk with one pack.
+    largest_pack: int = 1 << 30
 
     def prepare(self) -> None:
         """Make it where it is missing, and take away what a git that was killed has left locked.
@@ -179,27 +180,34 @@ class Repository:
         inside: bool = True,
     ) -> subprocess.CompletedProcess[bytes]:
         passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        try:
-            return subprocess.run(
-                self.command(words, settings, inside=inside),
-                env={**passed, **ENVIRONMENT, **(environment or {})},
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=timeout,
-                check=False,
-                preexec_fn=_limit_files,
-            )
-        except subprocess.TimeoutExpired:
-            raise HostError(
-                f"git {words[0]} did not end within {timeout:.0f} seconds", hint="is the server there, and is it quick?"
-            ) from None
+        line = self.command(words, settings, inside=inside)
+        with subprocess.Popen(
+            line,
+            env={**passed, **ENVIRONMENT, **(environment or {})},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,
+            preexec_fn=self._limit_files,
+        ) as process:
+            try:
+                out, err = process.communicate(timeout=timeout)
+            except BaseException as error:
+                # What git started, ssh for one, has to end with it.
+                os.killpg(process.pid, signal.SIGKILL)
+                if isinstance(error, subprocess.TimeoutExpired):
+                    raise HostError(
+                        f"git {words[0]} did not end within {timeout:.0f} s",
+                        hint="is the server there, and is it quick?",
+                    ) from None
+                raise
+        return subprocess.CompletedProcess(line, process.returncode, out, err)
 
-
-def _limit_files() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    limit = _LARGEST_PACK if hard == resource.RLIM_INFINITY else min(hard, _LARGEST_PACK)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    def _limit_files(self) -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        limit = self.largest_pack if hard == resource.RLIM_INFINITY else min(hard, self.largest_pack)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
 def _git() -> str:

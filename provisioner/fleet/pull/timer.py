@@ -190,6 +190,8 @@ def remove(name: str, *, force: bool = False, folder: Path = UNITS) -> list[str]
     for one in present:
         (folder / one).unlink(missing_ok=True)
     _systemctl("daemon-reload")
+    # A failed service would stay listed without its file; one that did not fail is unknown by now.
+    subprocess.run(["systemctl", "reset-failed", *files], capture_output=True, check=False)
     return [f"stopped and disabled {timer}"] * (timer in present) + [f"removed {folder / one}" for one in present]
 
 

@@ -369,6 +369,27 @@ def test_a_repository_over_http_is_taken_for_its_signatures(fleet: Fleet) -> Non
     assert fleet.state()["repo"] == "http://127.0.0.1:8418/.git"
 
 
+def test_a_repository_over_ssh_is_taken_from_a_server_that_is_known_alone(fleet: Fleet) -> None:
+    fleet.box.run(
+        "mkdir -p /run/sshd /root/.ssh && chmod 700 /root/.ssh && ip link set lo up && cd /root/keys && "
+        "for key in server deploy; do ssh-keygen -q -t ed25519 -N '' -f $key; done && "
+        "printf 'Host 127.0.0.1\\n IdentityFile /root/keys/deploy\\n UserKnownHostsFile /root/keys/known\\n' "
+        "> /root/.ssh/config && chmod 600 /root/.ssh/config && "
+        "/usr/sbin/sshd -f /dev/null -p 2218 -h /root/keys/server -o ListenAddress=127.0.0.1 -o UsePAM=no "
+        "-o PidFile=/root/keys/pid -o PermitRootLogin=prohibit-password -o AuthorizedKeysFile=/root/keys/deploy.pub"
+    )
+    words = ("--verify-commits", "--signers", "/root/signers", "--host", "left", "--name", "fleet")
+    url = f"ssh://root@127.0.0.1:2218{GIT}"
+    stranger = fleet.box.nsprov("pull", "--repo", url, *words, check=False)
+    fleet.box.run("echo \"[127.0.0.1]:2218 $(cut -d' ' -f1,2 /root/keys/server.pub)\" > /root/keys/known")
+    known = fleet.box.nsprov("pull", "--repo", url, *words, check=False)
+    fleet.box.run("kill $(cat /root/keys/pid); rm -f /root/.ssh/config")
+    assert stranger.returncode == 1
+    assert "Host key verification failed" in stranger.stderr
+    assert known.returncode == 0, known.stderr
+    assert fleet.motto() == "from the left 1"
+
+
 # -- what a repository might try ----------------------------------------------------------------------
 
 

@@ -218,6 +218,10 @@ def _git() -> str:
 
 
 def _last_words(stderr: bytes) -> str:
+    """What tells most in the words of git: its own error, or that of the ssh that it started."""
     lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith(("fatal:", "error:"))]
-    return re.sub(r"^(?:fatal|error): ", "", (telling or lines or ["it says nothing"])[0])
+    for number, line in enumerate(lines):
+        if line.startswith(("fatal:", "error:")):
+            by_ssh = number > 0 and "Could not read from remote repository" in line
+            return lines[number - 1] if by_ssh else line.partition(": ")[2]
+    return lines[0] if lines else "it says nothing"

@@ -237,9 +237,9 @@ def _pull_held(wish: _Wish, state: State, attempt: _Attempt) -> tuple[bool, Stat
     signer = wish.signers.verify(repository, commit, new=commit != state.applied) if wish.signers else None
     descends = state.applied is None or repository.descends(commit, state.applied)
     refuse_going_back(state.applied, commit, descends=descends, allowed=wish.allow_rewind)
-    if wish.only_if_changed and commit == state.applied and state.error is None:
+    if wish.only_if_changed and commit == state.applied and state.error is None and state.proved is not False:
         typer.echo(f"{state.host or wish.name}   commit {commit[:12]} is applied already")
-        return True, state
+        return True, state if wish.check else replace(state, tried=commit, tried_at=_now())
     tree = check_out(repository, commit, wish.folder)
     os.chdir(tree)
     session = _session_of(wish)

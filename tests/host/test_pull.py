@@ -157,6 +157,17 @@ def test_the_result_is_proved_where_that_is_asked_for(fleet: Fleet) -> None:
     assert fleet.state()["proved"] is True
 
 
+def test_a_result_that_is_not_proved_fails_the_pull_until_it_is(fleet: Fleet) -> None:
+    fleet.write("roles/motto/tests/test_motto.py", "def test_motto(host):\n    assert host.file('/etc/proof').exists\n")
+    fleet.commit()
+    assert fleet.pull("--verify", check=False).returncode == 1
+    assert fleet.pull("--verify", "--only-if-changed", check=False).returncode == 1
+    fleet.box.run("touch /etc/proof")
+    fleet.pull("--verify", "--only-if-changed")
+    fleet.box.run("rm /etc/proof")
+    assert fleet.state()["proved"] is True
+
+
 def test_a_host_that_is_not_in_the_inventory_is_told_which_names_were_tried(fleet: Fleet) -> None:
     done = fleet.box.nsprov("pull", "--repo", URL, "--verify-commits", "--signers", "/root/signers", check=False)
     assert done.returncode == 64

@@ -9,8 +9,8 @@ TENANTS = {"blue": "10.20.0.11", "green": "10.20.0.12"}
 
 @pytest.mark.parametrize("name", TENANTS)
 def test_the_host_gets_each_tenants_own_page(host, name):
-    page = f"from urllib.request import urlopen; print(urlopen('http://{TENANTS[name]}:8080', timeout=5).read().decode())"
-    assert host.check_output("python3 -c %s", page).strip() == f"This is {name}."
+    get = f"from urllib.request import urlopen; print(urlopen('http://{TENANTS[name]}:8080').read().decode())"
+    assert host.check_output("timeout 5 python3 -c %s", get).strip() == f"This is {name}."
 
 
 @pytest.mark.parametrize(("name", "other"), [("blue", "green"), ("green", "blue")])

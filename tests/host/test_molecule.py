@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.host.sandbox import list_sandboxes
+from provisioner.host.sandbox import Sandbox, list_sandboxes
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "testing-roles.md").read_text(encoding="utf-8")
@@ -85,7 +85,10 @@ def project() -> Iterator[RoleProject]:
     yield made
     made.molecule("destroy")
     shutil.rmtree(folder)
-    assert made.running() == []
+    left = made.running()
+    for name in left:
+        Sandbox.attach(name).stop()
+    assert left == []
 
 
 def lines_shown(command: str) -> list[str]:

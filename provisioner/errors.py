@@ -7,6 +7,7 @@
     ├── LockedError             75   another apply holds the host
     ├── NotPermittedError        77   root is missing
     └── HostError                1   the kernel, systemd or a file system said no
+        └── UnreachableError     1   there is no way to the host, or it was lost
 
 This module imports nothing of the project, and may be imported by all of it.
 """
@@ -30,6 +31,7 @@ __all__ = [
     "Problems",
     "Source",
     "StalePlanError",
+    "UnreachableError",
     "UsageError",
     "did_you_mean",
 ]
@@ -118,6 +120,10 @@ class HostError(NsprovError):
     @classmethod
     def from_os(cls, message: str, error: OSError) -> HostError:
         return cls(message, detail=error.strerror or str(error), code=error.errno or 0)
+
+
+class UnreachableError(HostError):
+    """There is no way to the host, or it was lost on the way. Says nothing of what the host would have said."""
 
 
 class Problems:

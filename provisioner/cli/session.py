@@ -131,6 +131,18 @@ class Session:
             variables[name] = value
         return variables
 
+    def connection(self, host: str) -> Map:
+        """The variables of a host; those that say how it is reached with their templates evaluated."""
+        from provisioner.config.build import host_value
+        from provisioner.fleet.ssh_options import CONNECTION_VARIABLES
+
+        variables = self.variables(host)
+        for name in CONNECTION_VARIABLES & variables.keys():
+            if isinstance(variables[name], str) and "{" in variables[name]:
+                value = host_value(self.inventory, host, name, extra_vars=self.extra_vars)
+                variables.put(name, value, variables.at(name))
+        return variables
+
     def project_of(self, host: str) -> str:
         """The name under which this host's resources are owned."""
         from provisioner.errors import ConfigError, Problem, UsageError
@@ -178,7 +190,7 @@ def connected(session: Session) -> Iterator[dict[str, Target]]:
         errors: list[NsprovError] = []
         for host in session.hosts:
             try:
-                targets[host] = connect(host, session.variables(host))
+                targets[host] = connect(host, session.connection(host))
             except NsprovError as error:
                 errors.append(error)
                 continue

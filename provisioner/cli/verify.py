@@ -63,7 +63,7 @@ def verify(
         desired = session.build(lambda name: targets[name].facts())
         uris = {name: target.testinfra_uri for name, target in targets.items()}
         if write is not None:
-            _write(write, session, desired, uris)
+            _write(write, session, desired, {name: target.lasting_uri for name, target in targets.items()})
             return
         hosts = {name: (desired[name], uris[name]) for name in desired}
         proved = verify_and_print(hosts, project=_project(session), junitxml=junitxml, verbose=verbose)

@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import json
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from provisioner.errors import ConfigError, HostError, LockedError, NotPermittedError, NsprovError
+from provisioner.errors import (
+    ConfigError,
+    HostError,
+    LockedError,
+    NotPermittedError,
+    NsprovError,
+    UnreachableError,
+)
 from provisioner.fleet import protocol
 from provisioner.fleet.target import LocalTarget, Target
+from provisioner.fleet.version import PROTOCOL
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from provisioner.model import Address, Resource, Scope, Snapshot, Step, StepResult
 
@@ -34,13 +43,13 @@ def serve_socket(channel: socket.socket) -> None:
         serve(requests, answers)
 
 
-def serve(requests: IO[str], answers: IO[str]) -> None:
-    """Answer requests about this machine, line by line, until there are no more."""
+def serve(requests: Iterable[str], answers: IO[str], first: str = "") -> None:
+    """Answer requests about this machine, line by line, until there are no more; ``first`` is one that was read."""
     from provisioner.host import Host
 
     with Host() as host:
         agent = _Agent(LocalTarget(host))
-        for line in requests:
+        for line in chain([first] if first else [], requests):
             answers.write(json.dumps(agent.answer(json.loads(line))) + "\n")
             answers.flush()
 
@@ -68,7 +77,7 @@ class _Agent:
             return {"defect": traceback.format_exc()}
 
     def do_hello(self, _: Any) -> Any:
-        return {"protocol": protocol.VERSION}
+        return {"protocol": PROTOCOL}
 
     def do_facts(self, _: Any) -> Any:
         return self.target.facts()
@@ -103,13 +112,14 @@ class _Agent:
 
 
 class Channel(Protocol):
-    """A connection to an agent: its socket, and what the agent wrote to standard error."""
+    """A connection to an agent: its socket, and what is known of its end."""
 
     @property
     def socket(self) -> socket.socket: ...
 
-    @property
-    def errors(self) -> str: ...
+    def broken(self) -> NsprovError:
+        """Why the line is at its end."""
+        ...
 
     def close(self) -> None: ...
 
@@ -117,14 +127,27 @@ class Channel(Protocol):
 class AgentTarget(Target):
     """A host that is reached through an agent on its side."""
 
-    def __init__(self, name: str, channel: Channel, testinfra_uri: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        channel: Channel,
+        testinfra_uri: str,
+        *,
+        lasting_uri: str | None = None,
+        answer_seconds: int | None = None,
+    ) -> None:
         self.name = name
         self.testinfra_uri = testinfra_uri
+        self.lasting_uri = lasting_uri or testinfra_uri
         self._channel = channel
+        self._answer_seconds = answer_seconds
+        channel.socket.settimeout(answer_seconds)
         self._requests = channel.socket.makefile("w", encoding="utf-8")
         self._answers = channel.socket.makefile("r", encoding="utf-8")
         self._facts: Mapping[str, Any] | None = None
-        self._ask("hello")
+        spoken = self._ask("hello")["protocol"]
+        if spoken != PROTOCOL:
+            raise HostError(f"the agent on {name} speaks protocol {spoken}, and not {PROTOCOL}")
 
     def facts(self) -> Mapping[str, Any]:
         if self._facts is None:
@@ -157,7 +180,8 @@ class AgentTarget(Target):
         try:
             yield
         finally:
-            self._ask("unlock")
+            with suppress(UnreachableError):  # where there is no line any more, the lock went with its agent
+                self._ask("unlock")
 
     def close(self) -> None:
         for end in (self._requests, self._answers):
@@ -172,11 +196,15 @@ class AgentTarget(Target):
             self._requests.write(json.dumps({"do": do, "with": value}) + "\n")
             self._requests.flush()
             line = self._answers.readline()
-        except OSError as error:
-            raise HostError.from_os(f"the connection to {self.name} broke", error) from None
+        except TimeoutError:
+            raise UnreachableError(
+                f"{self.name} has not answered for {self._answer_seconds} s",
+                hint="it hangs, or a step takes longer than the host's variable nsprov_timeout allows (seconds)",
+            ) from None
+        except OSError:
+            line = ""  # why is known at the other end of the channel
         if not line:
-            detail = self._channel.errors.strip() or "the agent there has ended"
-            raise HostError(f"the connection to {self.name} broke", detail=detail)
+            raise self._channel.broken()
         answer = json.loads(line)
         if "defect" in answer:
             raise RuntimeError(f"on {self.name}: {answer['defect']}")

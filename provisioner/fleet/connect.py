@@ -41,21 +41,20 @@ def connection_of(name: str, variables: Map) -> str:
 
 
 def connect(name: str, variables: Map) -> Target:
-    """Open the connection to one host of the inventory.
+    """Open the connection to one host of the inventory, whose variables have their templates evaluated.
 
     Raises:
-        NotPermittedError: root is missing.
-        HostError: the host, or its sandbox, is not there.
+        ConfigError: the variables do not say how.
+        NotPermittedError: root is missing, here or there.
+        UnreachableError: there is no way to the host.
+        HostError: the host, or its sandbox, is not there, or does not take the agent.
     """
     connection = connection_of(name, variables)
     if connection == "ssh":
-        raise ConfigError(
-            Problem(
-                f"the host '{name}' would be reached by ssh, which this version does not have",
-                variables.at("ansible_connection") or variables.at("ansible_host"),
-                "run nsprov on the host itself with 'ansible_connection: local', or try it: nsprov rehearse",
-            )
-        )
+        from provisioner.fleet.ssh import ssh_target
+        from provisioner.fleet.ssh_options import ssh_options
+
+        return ssh_target(name, ssh_options(name, variables))
     need_root(name)
     if connection == "sandbox":
         from provisioner.host.sandbox import Sandbox

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from provisioner.model import Resource
 
 __all__ = [
-    "VERSION",
     "decode_resource",
     "decode_results",
     "decode_scope",
@@ -27,9 +26,6 @@ __all__ = [
     "encode_status",
     "encode_steps",
 ]
-
-#: Both sides must speak the same: an agent of another version is replaced, never guessed at.
-VERSION = 1
 
 
 def encode_resource(resource: Resource | None) -> Any:

@@ -34,8 +34,10 @@ class Target(ABC):
     """One host that is observed and changed. ``name`` is the inventory's."""
 
     name: str
-    #: How testinfra reaches the same host.
+    #: How testinfra reaches the same host, while this connection is open.
     testinfra_uri: str
+    #: How testinfra reaches it at any time.
+    lasting_uri: str
 
     @abstractmethod
     def facts(self) -> Mapping[str, Any]:
@@ -78,7 +80,7 @@ class Target(ABC):
 class LocalTarget(Target):
     """The machine that this process runs on."""
 
-    testinfra_uri = "local://"
+    testinfra_uri = lasting_uri = "local://"
 
     def __init__(self, host: Host, name: str = "localhost") -> None:
         self.host = host

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import AliasChoices, ValidationInfo, field_validator, model_validator
 
-from provisioner.config import vault
 from provisioner.errors import ConfigError, HostError, Problem, Source
 from provisioner.model import Action, Address, Change, Check, Claim, Driver, Issue, Resource, StepResult, bad, spec
 from provisioner.resources import register
@@ -340,6 +339,8 @@ def is_name(value: Any) -> bool:
 
 def _read_source(name: str, context: TaskContext) -> dict[str, Any]:
     """The content of a role's file; that of one which ansible-vault encrypted is opened, and is a secret."""
+    from provisioner.config import vault  # an agent has no vaults
+
     path = context.find_file(name, "files")
     try:
         size = path.stat().st_size

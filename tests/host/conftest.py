@@ -55,9 +55,9 @@ class Box:
         """The nsprov command inside the sandbox."""
         return self.run([sys.executable, "-m", "provisioner", *args], check=check, timeout=300)
 
-    def write(self, path: str | Path, text: str) -> None:
+    def write(self, path: str | Path, text: str, mode: int = 0o644) -> None:
         """A file inside the sandbox."""
-        self.sandbox.write(path, text)
+        self.sandbox.write(path, text, mode)
 
 
 def _name() -> str:

@@ -29,6 +29,10 @@ SCRATCH_BYTES = 1 << 30
 # many hangs before its kernel says a word: it is tried again.
 BOOT_SECONDS = 180
 BOOTS = 3
+# How long its ssh server may take for its first word, once it is up, before the machine is taken to hang.
+GREETING_SECONDS = 30
+# What ssh exits with for itself, and not for the command.
+SSH_FAILED = 255
 # Short names for interfaces; and nothing that only slows an emulated processor down.
 KERNEL_OPTIONS = "net.ifnames=0 mitigations=off modprobe.blacklist=kvm_amd,kvm_intel"
 # The emulator's own command line, in the machine's folder: it tells what a machine does that answers no more.
@@ -44,6 +48,8 @@ class Machine:
         self.ssh = ["ssh", "-F", str(fleet / "ssh_config"), name]
         self.folder = fleet / name
         self.console = self.folder / "console.txt"
+        #: What its emulator told of it when it was found to answer no more; empty while it does.
+        self.last_state = ""
         self._command: list[str | Path] = []
         self._started: subprocess.Popen[bytes] | None = None
 
@@ -95,7 +101,7 @@ class Machine:
     def wait_until_ready(self) -> None:
         """Wait until its ssh server lets us in; one that this object started is started again when it does not."""
         for boots_left in reversed(range(BOOTS if self._command else 1)):
-            if self._is_up():
+            if self._answers_within(BOOT_SECONDS):
                 self.run("true", timeout=60)
                 return
             if boots_left:
@@ -103,31 +109,68 @@ class Machine:
                 self._boot()
         raise VmError(f"the virtual machine {self.name} did not start:\n{self._last_words()}")
 
-    def _is_up(self) -> bool:
-        deadline = time.monotonic() + BOOT_SECONDS
+    def run(
+        self, command: str | list[str], input: str | None = None, check: bool = True, timeout: float = 300
+    ) -> subprocess.CompletedProcess[str]:
+        """A shell command, or an argument list, as root in the guest.
+
+        Raises VmError, and does so at once from then on, where the whole machine answers no more.
+        """
+        if self.last_state:
+            raise VmError(f"the virtual machine {self.name} has stopped answering")
+        argv = ["bash", "-c", command] if isinstance(command, str) else command
+        try:
+            done = subprocess.run(
+                [*self.ssh, shlex.join(argv)],
+                input=input or "",
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=timeout,
+            )
+        except subprocess.TimeoutExpired:
+            self._refuse_to_go_on_if_it_hangs()
+            raise
+        if done.returncode == SSH_FAILED:
+            self._refuse_to_go_on_if_it_hangs()
+        if check and done.returncode != 0:
+            raise AssertionError(f"{command!r} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def _refuse_to_go_on_if_it_hangs(self) -> None:
+        if self._answers_within(GREETING_SECONDS):
+            return
+        self.last_state = self._ask_the_emulator("info status", "info cpus", "info registers -a") or "nothing"
+        raise VmError(
+            f"the virtual machine {self.name} has stopped answering; its emulator says:\n"
+            f"{self.last_state}\n{self._last_words()}"
+        )
+
+    def _answers_within(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
         while self.running and time.monotonic() < deadline:
             if self._greets():
                 return True
             time.sleep(0.2)
         return False
 
-    def run(
-        self, command: str | list[str], input: str | None = None, check: bool = True, timeout: float = 300
-    ) -> subprocess.CompletedProcess[str]:
-        """A shell command, or an argument list, as root in the guest."""
-        argv = ["bash", "-c", command] if isinstance(command, str) else command
-        done = subprocess.run(
-            [*self.ssh, shlex.join(argv)],
-            input=input or "",
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=timeout,
-        )
-        if check and done.returncode != 0:
-            raise AssertionError(f"{command!r} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}")
-        return done
+    def _ask_the_emulator(self, *questions: str) -> str:
+        # The folder's name may be longer than a socket's address can be.
+        folder = os.open(self.folder, os.O_PATH)
+        said = b""
+        try:
+            with socket.socket(socket.AF_UNIX) as line:
+                line.settimeout(3)
+                line.connect(f"/proc/self/fd/{folder}/{MONITOR}")
+                line.sendall("".join(f"{one}\n" for one in questions).encode())
+                while piece := line.recv(1 << 16):
+                    said += piece
+        except OSError:
+            pass  # it has said all, or says nothing
+        finally:
+            os.close(folder)
+        return said.decode(errors="replace")
 
     def nsprov(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.run(["nsprov", *args], check=check)

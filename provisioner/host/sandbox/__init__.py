@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from provisioner.errors import HostError, NotPermittedError, UsageError
+from provisioner.errors import HostError, NotPermittedError, NsprovError, UnreachableError, UsageError
 from provisioner.host.sandbox import boot, enter, guardian, state, underlay
 from provisioner.host.sandbox.state import Record
 
@@ -303,6 +303,10 @@ class Connection:
     def errors(self) -> str:
         """What the fork wrote to standard error: the traceback, where its function failed."""
         return os.pread(self._words, 1 << 20, 0).decode(errors="replace") if self._words >= 0 else ""
+
+    def broken(self) -> NsprovError:
+        """That the fork has ended, with its last words."""
+        return UnreachableError("the agent in the sandbox has ended", detail=self.errors.strip())
 
     def wait(self) -> int:
         """Wait until the fork has ended, and return its exit status: 0, or 70 where its function failed."""

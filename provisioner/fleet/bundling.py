@@ -1,0 +1,219 @@
+"""Makes the agent's bundle out of the interpreter and the packages that run this very process.
+
+So an agent is always of the version of its controller, and needs nothing on a host but a libc that is not older than
+the controller's. What is laid out: the interpreter, the standard library and the packages as compiled modules without
+their sources, and the shared libraries of all that which are not of the libc.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import hashlib
+import importlib.util
+import io
+import os
+import platform
+import py_compile
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import provisioner
+from provisioner.errors import HostError, NsprovError
+from provisioner.fleet.bundle import SUMS, Bundle
+
+__all__ = ["made"]
+
+#: The packages that an agent works with, beside our own.
+_PACKAGES = ("pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection", "pystemd")
+#: Of ours, what only a controller needs.
+_CONTROLLER = ("cli", "config", "report", "shipped", "verify")
+#: What no agent imports: of the standard library by the names of modules, and of packages by their folders.
+_LEFT_OUT = {
+    *("__phello__", "antigravity", "asyncio", "bdb", "cProfile", "cgi", "cgitb", "chunk", "code", "codeop", "curses"),
+    *("dbm", "distutils", "doctest", "_pyio", "ensurepip", "ftplib", "http", "idlelib", "imaplib", "imghdr", "lib2to3"),
+    *("mailbox", "mailcap", "msilib", "multiprocessing", "nntplib", "optparse", "pdb", "pickletools", "pip", "pipes"),
+    *("poplib", "profile", "pstats", "pyclbr", "pydoc", "pydoc_data", "smtpd", "smtplib", "sndhdr", "sqlite3", "ssl"),
+    *("sunau", "symtable", "tabnanny", "telnetlib", "test", "this", "timeit", "tkinter", "trace", "turtle"),
+    *("turtledemo", "unittest", "uu", "venv", "wave", "webbrowser", "wsgiref", "xdrlib", "xml", "xmlrpc", "zipapp"),
+    *("site-packages", "dist-packages"),
+}
+_LEFT_OUT_FOLDERS = ("pydantic/v1", "pydantic/deprecated", "pystemd/__main__", "pystemd/daemon")
+#: Extension modules of the interpreter that pull in large libraries; what wants them goes on without.
+_LEFT_OUT_EXTENSIONS = (
+    *("_bz2", "_crypt", "_curses", "_dbm", "_gdbm", "_hashlib", "_lzma", "_sqlite3", "_ssl", "_tkinter", "_uuid"),
+    *("_asyncio", "_codecs_", "_multibytecodec", "_test", "_xx", "audioop", "nis", "ossaudiodev", "readline"),
+)
+#: Libraries that every host with systemd has, and that must be its own.
+_OF_THE_HOST = re.compile(
+    r"(ld-linux.*|libc|libm|libdl|libpthread|librt|libutil|libresolv|libsystemd|libcap|libgcrypt|libgpg-error"
+    r"|liblzma|libzstd|liblz4|libgcc_s)\.so.*|linux-vdso.*"
+)
+#: Opened by name when they are wanted, so no file says so.
+_OPENED = ("libnftables.so.1",)
+
+_START = """\
+#!/bin/sh
+# Started in the bundle's folder: it imports from there alone, whatever the environment says.
+here=$(pwd)
+exec env -i PATH="$PATH" LC_ALL=C.UTF-8 PYTHONHOME="$here" PYTHONPATH="$here/packages" LD_LIBRARY_PATH="$here/so" \\
+    ./python -BPSs -c 'from provisioner.fleet.serving import main; main()'
+"""
+
+
+def made() -> Bundle:
+    """The bundle of this process's interpreter and packages: made once, and kept in this user's cache.
+
+    Raises HostError where it cannot be written, NsprovError where a part of it is not found.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "nsprov", "bundles")
+    stamp = cache / f"{_mark()}.name"
+    try:
+        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (cache / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (stamp.exists() and (cache / stamp.read_text()).exists()):
+                stamp.write_text(_make(cache).name)
+        return Bundle.of(cache / stamp.read_text())
+    except OSError as error:
+        raise HostError.from_os(f"cannot make the agent's bundle in {cache}", error) from None
+
+
+def _mark() -> str:
+    """What changes when a bundle of the same sources would be another one."""
+    mark = hashlib.sha256(f"{sys.version}{platform.machine()}".encode())
+    root = Path(provisioner.__file__).parent
+    for path in sorted([*root.rglob("*.py"), *root.rglob("*.json")]):
+        status = path.stat()
+        mark.update(f"{path}{status.st_size}{status.st_mtime_ns}".encode())
+    return mark.hexdigest()[:16]
+
+
+def _make(cache: Path) -> Path:
+    with tempfile.TemporaryDirectory(prefix="making-", dir=cache) as scratch:
+        tree = Path(scratch, "tree")
+        _lay_out(tree)
+        files = sorted(path.relative_to(tree) for path in tree.rglob("*") if path.is_file())
+        sums = "".join(f"{hashlib.sha256((tree / one).read_bytes()).hexdigest()}  {one}\n" for one in files)
+        (tree / SUMS).write_text(sums)
+        id_ = hashlib.sha256(sums.encode()).hexdigest()
+        archive = Path(scratch, f"agent-{platform.machine()}-{len(files)}-{id_}.tar.gz")
+        archive.write_bytes(_packed(tree))
+        return archive.rename(cache / archive.name)
+
+
+def _packed(tree: Path) -> bytes:
+    """The tree as an archive that is the same for the same tree."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for path in sorted(tree.rglob("*")):
+            entry = tar.gettarinfo(path, path.relative_to(tree).as_posix())
+            entry.uid = entry.gid = entry.mtime = 0
+            entry.uname = entry.gname = ""
+            entry.mode = 0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644
+            with path.open("rb") if path.is_file() else io.BytesIO() as content:
+                tar.addfile(entry, content)
+    return gzip.compress(packed.getvalue(), 6, mtime=0)
+
+
+def _lay_out(tree: Path) -> None:
+    (tree / "so").mkdir(parents=True)
+    interpreter = Path(sys.executable).resolve()
+    shutil.copy(interpreter, tree / "python")
+    (tree / "agent").write_text(_START)
+    (tree / "agent").chmod(0o755)
+    library = Path(sysconfig.get_path("stdlib"))
+    standard = tree / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for path in _standard_modules(library):
+        _compile(path, standard / path.relative_to(library).with_suffix(".pyc"))
+    extensions = Path(sysconfig.get_config_var("DESTSHARED"))
+    for path in extensions.glob("*.so"):
+        if not path.name.startswith(_LEFT_OUT_EXTENSIONS):
+            _copy(path, standard / "lib-dynload" / path.name)
+    for name in _PACKAGES:
+        _add_package(name, tree / "packages")
+    ours = Path(provisioner.__file__).parent
+    _add_folder(ours, tree / "packages", lambda path: path.relative_to(ours).parts[0] not in _CONTROLLER)
+    # Its own __init__ imports all that pystemd has, and lxml with it; the agent uses its D-Bus library alone.
+    _compile_text("", tree / "packages/pystemd/__init__.pyc")
+    for path in _libraries_of(tree):
+        _copy(path, tree / "so" / path.name)
+
+
+def _standard_modules(library: Path) -> Iterator[Path]:
+    for path in library.rglob("*.py"):
+        parts = path.relative_to(library).parts
+        top = parts[0].removesuffix(".py")
+        if top in _LEFT_OUT or top.startswith("config-") or {"__pycache__", "test", "tests"} & set(parts):
+            continue
+        yield path
+
+
+def _add_package(name: str, packages: Path) -> None:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise NsprovError(f"the package {name} is not here, and the agent needs it")
+    origin = Path(spec.origin)
+    if spec.submodule_search_locations is None:
+        _compile(origin, packages / f"{name}.pyc")
+        return
+    skipped = tuple(f"{origin.parent.parent}/{one}" for one in _LEFT_OUT_FOLDERS)
+    _add_folder(origin.parent, packages, lambda path: not str(path).startswith(skipped))
+
+
+def _add_folder(folder: Path, packages: Path, wanted: Callable[[Path], bool]) -> None:
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or "__pycache__" in path.parts or not wanted(path):
+            continue
+        target = packages / path.relative_to(folder.parent)
+        if path.suffix == ".py":
+            _compile(path, target.with_suffix(".pyc"))
+        elif path.suffix in (".so", ".json"):
+            _copy(path, target)
+
+
+def _compile(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    py_compile.compile(
+        str(source),
+        cfile=str(target),
+        dfile=target.stem,
+        doraise=True,
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
+
+
+def _compile_text(text: str, target: Path) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
+        file.write(text)
+        file.flush()
+        _compile(Path(file.name), target)
+
+
+def _copy(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, target)
+    if os.access(path, os.X_OK) and path.suffix != ".json":
+        target.chmod(0o755)
+
+
+def _libraries_of(tree: Path) -> list[Path]:
+    """The shared libraries that the tree's programs and modules need, and no host is sure to have."""
+    programs = [tree / "python", *tree.rglob("*.so")]
+    opened = [path for name in _OPENED for path in _found(name)]
+    done = subprocess.run(["ldd", *programs, *opened], capture_output=True, text=True, check=False)
+    found = {Path(line.split("=>")[1].split()[0]) for line in done.stdout.splitlines() if "=> /" in line}
+    return sorted(path for path in {*found, *opened} if not _OF_THE_HOST.fullmatch(path.name))
+
+
+def _found(name: str) -> list[Path]:
+    """Where the loader finds a library of this name."""
+    done = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=False)
+    return [Path(line.split("=>")[1].strip()) for line in done.stdout.splitlines() if line.split()[:1] == [name]][:1]

@@ -73,7 +73,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.getoption("collectonly"):
         return
     chosen: dict[str, list[tuple[str, Sequence[Any]]]] = {}
-    for item in session.items:
+    # Other tests may run along: they find their hosts themselves.
+    for item in (one for one in session.items if one.path.is_relative_to(SUITE)):
         calls = chosen.setdefault(host_name(item.path), [])
         if isinstance(item, Fact):
             calls += calls_of(item.path).get(item.check.__name__, ())

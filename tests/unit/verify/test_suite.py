@@ -102,6 +102,13 @@ def test_of_several_hosts_each_is_found_by_its_name(tmp_path: Path, note: Note) 
         assert f"{uri} cannot be reached" in done.stderr + done.stdout
 
 
+def test_other_tests_run_along_and_find_their_hosts_themselves(tmp_path: Path, note: Note) -> None:
+    (tmp_path / "test_mine.py").write_text("def test_my_own(host):\n    assert host.run('true').rc == 0\n")
+    write_suite(tmp_path / "suite", {"edge1": desired(note)}, project="shop")
+    done = plain_pytest("--hosts=local://", "--rootdir=.", "-c", "suite/pytest.ini", ".", cwd=tmp_path)
+    assert "3 passed" in done.stdout, done.stdout
+
+
 def test_the_user_s_own_pytest_settings_do_not_reach_it(tmp_path: Path, note: Note) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
     write_suite(tmp_path / "suite", {"edge1": desired(note)}, project="shop")

@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from provisioner.host.sandbox import Sandbox
-from tests.host.sshd import authorize, start_sshd
+from tests.host.sshd import address_of, authorize, start_sshd
 
 _TASKS = """\
 - netns: {name: "{{ item.name }}"}
@@ -111,7 +111,7 @@ def _open(controller: Sandbox, hosts: list[Sandbox]) -> list[str]:
     for host in hosts:
         key = start_sshd(host)
         authorize(host, "root", public)
-        address = host.run("ip -4 -o addr show uplink0 | grep -o 'inet [0-9.]*' | cut -d' ' -f2").stdout.strip()
+        address = address_of(host)
         addresses.append(address)
         known.append(f"{address} {key}\n")
     controller.write("/root/.ssh/known_hosts", "".join(known))

@@ -37,19 +37,31 @@ _PACKAGES = ("pydantic", "pydantic_core", "annotated_types", "typing_extensions"
 _CONTROLLER = ("cli", "config", "report", "shipped", "verify")
 #: What no agent imports: of the standard library by the names of modules, and of packages by their folders.
 _LEFT_OUT = {
-    *("__phello__", "antigravity", "asyncio", "bdb", "cProfile", "cgi", "cgitb", "chunk", "code", "codeop", "curses"),
-    *("dbm", "distutils", "doctest", "_pyio", "ensurepip", "ftplib", "http", "idlelib", "imaplib", "imghdr", "lib2to3"),
-    *("mailbox", "mailcap", "msilib", "multiprocessing", "nntplib", "optparse", "pdb", "pickletools", "pip", "pipes"),
-    *("poplib", "profile", "pstats", "pyclbr", "pydoc", "pydoc_data", "smtpd", "smtplib", "sndhdr", "sqlite3", "ssl"),
-    *("sunau", "symtable", "tabnanny", "telnetlib", "test", "this", "timeit", "tkinter", "trace", "turtle"),
+    *("__hello__", "__phello__", "_aix_support", "_bootsubprocess", "_distutils_system_mod", "_osx_support", "_pyio"),
+    *("_py_abc", "_pydecimal", "aifc", "antigravity", "asynchat", "asyncio", "asyncore", "bdb", "bz2", "cProfile"),
+    *("cgi", "cgitb", "chunk", "cmd", "code", "codeop", "colorsys", "compileall", "configparser", "crypt", "curses"),
+    *("dbm", "distutils", "doctest", "ensurepip", "filecmp", "fileinput", "ftplib", "getopt", "getpass", "gettext"),
+    *("graphlib", "http", "idlelib", "imaplib", "imghdr", "imp", "lib2to3", "lzma", "mailbox", "mailcap", "mimetypes"),
+    *("modulefinder", "msilib", "multiprocessing", "netrc", "nntplib", "nturl2path", "optparse", "pdb", "pickletools"),
+    *("pip", "pipes", "plistlib", "poplib", "profile", "pstats", "pty", "py_compile", "pyclbr", "pydoc", "pydoc_data"),
+    *("rlcompleter", "sched", "shelve", "site", "sitecustomize", "smtpd", "smtplib", "sndhdr", "socketserver"),
+    *("sqlite3", "sre_compile", "sre_constants", "sre_parse", "ssl", "statistics", "sunau", "symtable", "tabnanny"),
+    *("telnetlib", "test", "this", "timeit", "tkinter", "tomllib", "trace", "tracemalloc", "tty", "turtle"),
     *("turtledemo", "unittest", "uu", "venv", "wave", "webbrowser", "wsgiref", "xdrlib", "xml", "xmlrpc", "zipapp"),
     *("site-packages", "dist-packages"),
 }
-_LEFT_OUT_FOLDERS = ("pydantic/v1", "pydantic/deprecated", "pystemd/__main__", "pystemd/daemon")
+_LEFT_OUT_FOLDERS = (
+    *("annotated_types/test_cases", "pydantic/deprecated", "pydantic/mypy", "pydantic/v1"),
+    *("pystemd/cutils", "pystemd/daemon", "pystemd/futures", "pystemd/journal", "pystemd/machine1", "pystemd/run"),
+    "pystemd/__main__",
+)
+#: The codecs that a process with UTF-8 for all and everything meets.
+_ENCODINGS = ("__init__", "aliases", "ascii", "idna", "latin_1", "punycode", "utf_8")
 #: Extension modules of the interpreter that pull in large libraries; what wants them goes on without.
 _LEFT_OUT_EXTENSIONS = (
     *("_bz2", "_crypt", "_curses", "_dbm", "_gdbm", "_hashlib", "_lzma", "_sqlite3", "_ssl", "_tkinter", "_uuid"),
-    *("_asyncio", "_codecs_", "_multibytecodec", "_test", "_xx", "audioop", "nis", "ossaudiodev", "readline"),
+    *("_asyncio", "_codecs_", "_ctypes_test", "_lsprof", "_multibytecodec", "_multiprocessing", "_posixshmem"),
+    *("_test", "_xx", "audioop", "nis", "ossaudiodev", "readline", "xx"),
 )
 #: Libraries that every host with systemd has, and that must be its own.
 _OF_THE_HOST = re.compile(
@@ -152,6 +164,8 @@ def _standard_modules(library: Path) -> Iterator[Path]:
         parts = path.relative_to(library).parts
         top = parts[0].removesuffix(".py")
         if top in _LEFT_OUT or top.startswith("config-") or {"__pycache__", "test", "tests"} & set(parts):
+            continue
+        if top == "encodings" and path.stem not in _ENCODINGS:
             continue
         yield path
 

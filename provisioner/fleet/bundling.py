@@ -3,11 +3,14 @@
 So an agent is always of the version of its controller, and needs nothing on a host but a libc that is not older than
 the controller's. What is laid out: the interpreter, the standard library and the packages as compiled modules without
 their sources, and the shared libraries of all that which are not of the libc.
+
+``python -m provisioner.fleet.bundling FOLDER`` puts the bundle into a folder, for controllers elsewhere.
 """
 
 from __future__ import annotations
 
 import fcntl
+import functools
 import gzip
 import hashlib
 import importlib.util
@@ -71,6 +74,9 @@ _OF_THE_HOST = re.compile(
 #: Opened by name when they are wanted, so no file says so.
 _OPENED = ("libnftables.so.1",)
 
+#: How many bundles the cache has at most.
+_KEPT = 8
+
 _START = """\
 #!/bin/sh
 # Started in the bundle's folder: it imports from there alone, whatever the environment says.
@@ -93,19 +99,32 @@ def made() -> Bundle:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (stamp.exists() and (cache / stamp.read_text()).exists()):
                 stamp.write_text(_make(cache).name)
+                _forget_old_ones(cache)
         return Bundle.of(cache / stamp.read_text())
     except OSError as error:
         raise HostError.from_os(f"cannot make the agent's bundle in {cache}", error) from None
 
 
+@functools.cache
 def _mark() -> str:
-    """What changes when a bundle of the same sources would be another one."""
+    """What changes when a bundle of the same sources would be another one. Asked for each host, and read once."""
     mark = hashlib.sha256(f"{sys.version}{platform.machine()}".encode())
     root = Path(provisioner.__file__).parent
-    for path in sorted([*root.rglob("*.py"), *root.rglob("*.json")]):
+    packages = [Path(spec.origin) for spec in map(importlib.util.find_spec, _PACKAGES) if spec and spec.origin]
+    for path in [Path(sys.executable).resolve(), *packages, *sorted([*root.rglob("*.py"), *root.rglob("*.json")])]:
         status = path.stat()
         mark.update(f"{path}{status.st_size}{status.st_mtime_ns}".encode())
     return mark.hexdigest()[:16]
+
+
+def _forget_old_ones(cache: Path) -> None:
+    """Each change of a source makes a bundle of its own: the last few are kept, for the checkouts at work."""
+    by_age = sorted(cache.glob("agent-*.tar.gz"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for archive in by_age[_KEPT:]:
+        archive.unlink()
+    for stamp in cache.glob("*.name"):
+        if not (cache / stamp.read_text()).exists():
+            stamp.unlink()
 
 
 def _make(cache: Path) -> Path:
@@ -231,3 +250,28 @@ def _found(name: str) -> list[Path]:
     """Where the loader finds a library of this name."""
     done = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=False)
     return [Path(line.split("=>")[1].strip()) for line in done.stdout.splitlines() if line.split()[:1] == [name]][:1]
+
+
+def main() -> int:
+    """Put the bundle into the folder that is named, and print its file."""
+    if len(sys.argv) != 2:
+        print("usage: python -m provisioner.fleet.bundling FOLDER", file=sys.stderr)
+        return 64
+    folder = Path(sys.argv[1])
+    try:
+        archive = made().archive
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob(f"agent-{platform.machine()}-*.tar.gz"):
+            old.unlink()
+        print(shutil.copyfile(archive, folder / archive.name))
+    except NsprovError as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"cannot write to {folder}: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

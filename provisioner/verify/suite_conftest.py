@@ -20,6 +20,10 @@ import pytest
 import testinfra
 
 from provisioner.verify import packets, probes
+from provisioner.verify.fixtures import netns, slice_, unit
+
+# The fixtures are for the tests of roles, also where no plugin brings them.
+__all__ = ["netns", "slice_", "unit"]
 
 SUITE = Path(__file__).parent
 

@@ -123,7 +123,7 @@ class HostError(NsprovError):
 
 
 class UnreachableError(HostError):
-    """There is no way to the host, or it was lost on the way. Says nothing of what the host would have said."""
+    """A host that cannot be connected to, or whose connection broke. What it did of what it was asked is not known."""
 
 
 class Problems:

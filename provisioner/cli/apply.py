@@ -6,14 +6,27 @@ import json
 import signal
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from provisioner.cli.passwords import opening_vaults, plan_key
+from provisioner.cli.rollout import (
+    AnyErrorsFatal,
+    Canary,
+    MaxFail,
+    Serial,
+    end,
+    plan_fleet,
+    roll_out_fleet,
+    say_lost,
+    strategy_of,
+)
 from provisioner.cli.session import (
     ExtraVars,
+    Fleet,
+    Forks,
     InventoryArgument,
     InventoryOption,
     Limit,
@@ -28,9 +41,10 @@ from provisioner.cli.session import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from provisioner.engine.apply import ApplyResult, Observation
+    from provisioner.errors import NsprovError
     from provisioner.fleet.target import Target
     from provisioner.model import Desired, Plan, Step, StepResult
 
@@ -55,6 +69,7 @@ def plan(
     project: ProjectName = None,
     adopt: Adopt = False,
     format: Format = "text",
+    forks: Forks = None,
     out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="Save it, for 'apply --plan FILE'.")] = None,
     detailed_exitcode: Annotated[
         bool, typer.Option("--detailed-exitcode", help="Exit with 2 when there are changes.")
@@ -64,14 +79,17 @@ def plan(
     session = open_session(
         inventory, also, limit=limit, project=project, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars
     )
-    with connected(session) as targets:
-        observed = plan_all(session, targets, _build(session, targets), adopt=adopt)
-    plans = {name: one.plan for name, one in observed.items()}
+    strategy = strategy_of(session, forks=forks)
+    with connected(session, strategy.forks) as fleet:
+        planned = plan_fleet(session, fleet, fleet.build(session), forks=strategy.forks, adopt=adopt)
+    plans = planned.plans
     if out is not None:
         _save(plans, out)
-    _print_plans(plans, format)
+    _print_plans(plans, format, planned.lost)
+    say_lost(planned.lost, alone=len(session.hosts) == 1)
     if out is not None:
         typer.echo(f"saved as {out}; to carry out exactly this, give apply the same words and --plan {out}", err=True)
+    end(planned.lost)
     if detailed_exitcode and any(plans.values()):
         raise typer.Exit(2)
 
@@ -92,23 +110,60 @@ def apply(
     saved: Annotated[
         str | None, typer.Option("--plan", metavar="FILE", help="Apply this saved plan, if it still holds.")
     ] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Check the result with testinfra afterwards.")] = False,
+    verify: Annotated[
+        bool | None,
+        typer.Option("--verify/--no-verify", help="Check each batch with testinfra afterwards.", show_default=False),
+    ] = None,
+    forks: Forks = None,
+    serial: Serial = None,
+    canary: Canary = None,
+    max_fail_percentage: MaxFail = None,
+    any_errors_fatal: AnyErrorsFatal = None,
     format: Format = "text",
 ) -> None:
-    """Make the hosts what the inventory says. Shows the plan, asks, and carries out exactly that."""
+    """Make the hosts what the inventory says. Shows the plan, asks, and carries out exactly that.
+
+    All hosts are planned before one is touched, and then changed side by side. A host that fails is put back, and
+    leaves the others alone, unless --serial, --canary, --max-fail-percentage or --any-errors-fatal say otherwise:
+    then the batch in which too many failed is put back, and those after it are not touched. The variable
+    nsprov_rollout says the same in the inventory. The hosts that are left undone are kept for --limit @retry.
+    """
     session = open_session(
         inventory, also, limit=limit, project=project, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars
     )
-    with connected(session) as targets, _locked(targets):
-        desired = _build(session, targets)
-        observed = plan_all(session, targets, desired, adopt=adopt)
-        if saved is not None:
-            _refuse_stale(saved, {name: one.plan for name, one in observed.items()})
-        failed = _carry_out(targets, observed, format, yes=yes or saved is not None, keep_partial=keep_partial)
-        if verify and not failed:
-            failed = not _verify(targets, desired)
-    if failed:
-        raise typer.Exit(1)
+    strategy = strategy_of(
+        session,
+        serial=serial,
+        canary=canary,
+        max_fail_percentage=max_fail_percentage,
+        any_errors_fatal=any_errors_fatal,
+        verify=verify,
+        forks=forks,
+    )
+    with connected(session, strategy.forks) as fleet:
+        desired = fleet.build(session)
+        planned = plan_fleet(session, fleet, desired, forks=strategy.forks, adopt=adopt, hold=True)
+        try:
+            if saved is not None:
+                _refuse_stale(saved, planned.plans, but=planned.lost)
+            code = roll_out_fleet(
+                session,
+                planned,
+                strategy,
+                print_plans=lambda: _print_plans(planned.plans, format),
+                ask=_ask,
+                yes=yes or saved is not None,
+                asks_after_canary=not yes and sys.stdin.isatty(),
+                keep_partial=keep_partial,
+                format=format,
+                stopping=stop_on_signal,
+                verify=lambda hosts: _unproved(fleet, desired, hosts, quiet=format != "text"),
+                keeps_retry_file=True,
+            )
+        finally:
+            planned.let_go()
+    if code:
+        raise typer.Exit(code)
 
 
 def destroy(
@@ -121,17 +176,38 @@ def destroy(
         bool, typer.Option("--keep-partial", help="When a step fails, leave what was done before it.")
     ] = False,
     yes: Yes = False,
+    forks: Forks = None,
     format: Format = "text",
 ) -> None:
     """Remove all that this project owns on the hosts."""
+    from provisioner.config.strategy import Strategy
     from provisioner.model import Desired
 
     session = open_session(inventory, also, limit=limit, project=project, extra_vars=extra_vars)
-    with connected(session) as targets, _locked(targets):
-        nothing = {name: Desired() for name in targets}
-        observed = plan_all(session, targets, nothing, reason_for_delete="it is destroyed")
-        if _carry_out(targets, observed, format, yes=yes, keep_partial=keep_partial):
-            raise typer.Exit(1)
+    strategy = strategy_of(session, forks=forks)
+    # What stops a rollout, and what verifies it, is said of an apply.
+    strategy = Strategy(forks=strategy.forks)
+    with connected(session, strategy.forks) as fleet:
+        nothing = {name: Desired() for name in fleet.targets}
+        planned = plan_fleet(
+            session, fleet, nothing, forks=strategy.forks, reason_for_delete="it is destroyed", hold=True
+        )
+        try:
+            code = roll_out_fleet(
+                session,
+                planned,
+                strategy,
+                print_plans=lambda: _print_plans(planned.plans, format),
+                ask=_ask,
+                yes=yes,
+                keep_partial=keep_partial,
+                format=format,
+                stopping=stop_on_signal,
+            )
+        finally:
+            planned.let_go()
+    if code:
+        raise typer.Exit(code)
 
 
 def show(
@@ -140,14 +216,32 @@ def show(
     limit: Limit = None,
     extra_vars: ExtraVars = None,
     project: ProjectName = None,
+    forks: Forks = None,
     format: Format = "text",
 ) -> None:
     """Show what this project owns on the hosts, and how it is."""
+    from provisioner.errors import NsprovError
+    from provisioner.fleet.rollout import side_by_side
+
     session = open_session(inventory, also, limit=limit, project=project, extra_vars=extra_vars)
-    with connected(session) as targets:
-        listings = {name: _listing(target, session.project_of(name)) for name, target in targets.items()}
+    strategy = strategy_of(session, forks=forks)
+    projects = {name: session.project_of(name) for name in session.hosts}
+    listings: dict[str, list[dict[str, Any]]] = {}
+    with connected(session, strategy.forks) as fleet:
+        lost: dict[str, NsprovError] = dict(fleet.unreachable)
+        looking = side_by_side(
+            lambda name: _listing(fleet.targets[name], projects[name]), fleet.targets, strategy.forks
+        )
+        for name, found in looking:
+            if isinstance(found, NsprovError):
+                lost[name] = found
+            else:
+                listings[name] = found
+    listings = {name: listings[name] for name in session.hosts if name in listings}
     if format == "json":
-        typer.echo(json.dumps({"version": 1, "hosts": listings}, indent=2))
+        typer.echo(json.dumps({"version": 1, "hosts": listings, **_lost_data(lost)}, indent=2))
+        say_lost(lost, alone=len(session.hosts) == 1)
+        end(lost)
         return
     paint = style()
     for name, rows in listings.items():
@@ -158,6 +252,8 @@ def show(
             colour = "green" if row["exists"] else "red"
             mark = paint("●" if row["exists"] else "○", colour)
             typer.echo(f"  {mark} {row['address']:<{width}}  {row['status']}".rstrip())
+    say_lost(lost, alone=len(session.hosts) == 1)
+    end(lost)
 
 
 def validate(
@@ -178,6 +274,7 @@ def validate(
     from provisioner.report.text import counted, warning_lines
 
     session = open_session(inventory, also, limit=limit, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars)
+    strategy_of(session)
     with Host() as host:
         facts = host.facts.as_variables()
     built = session.build(lambda _: facts)
@@ -192,10 +289,6 @@ def validate(
 
 
 # -- stages -------------------------------------------------------------------------------------------
-
-
-def _build(session: Session, targets: Mapping[str, Target]) -> dict[str, Desired]:
-    return session.build(lambda name: targets[name].facts())
 
 
 def plan_all(
@@ -229,43 +322,6 @@ def plan_all(
     if foreign:
         raise NotOwnedError("\n".join(foreign), hint=hint)
     return observed
-
-
-def _carry_out(
-    targets: Mapping[str, Target],
-    observed: Mapping[str, Observation],
-    format: str,
-    *,
-    yes: bool,
-    keep_partial: bool,
-) -> bool:
-    """Show, ask, do. Whether something failed."""
-    from provisioner.report.data import result_data
-
-    plans = {name: one.plan for name, one in observed.items()}
-    changing = any(plans.values())
-    if format == "text":
-        _print_plans(plans, format)
-    if changing and not yes:
-        _ask(plans)
-    failed = False
-    results: dict[str, Any] = {}
-    with stop_on_signal() as stopped:
-        for name, one in observed.items():
-            if stopped():
-                typer.echo(f"{name}   not touched: the run was interrupted", err=True)
-                failed = True
-                continue
-            result, seconds = apply_one(
-                targets[name], one, keep_partial=keep_partial, interrupted=stopped, quiet=format != "text"
-            )
-            results[name] = result_data(result, seconds)
-            failed = failed or not result.ok
-    if format == "json":
-        from provisioner.report.data import plans_data
-
-        typer.echo(json.dumps({**plans_data(plans), "results": results}, indent=2))
-    return failed
 
 
 def apply_one(
@@ -329,13 +385,18 @@ class Progress:
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM finish the step in hand; the function says whether one came."""
+def stop_on_signal(waited_for: Callable[[], str] | None = None) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM finish the step in hand; the function says whether one came.
+
+    Whoever asks again is told what is ``waited_for``.
+    """
     came: list[int] = []
 
     def note(number: int, _: object) -> None:
         if not came:
             typer.echo("\nstopping after the step in hand, then putting the host back", err=True)
+        elif waited_for is not None:
+            typer.echo(f"\nstill waiting for the step in hand, and for it to be put back: {waited_for()}", err=True)
         came.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -346,23 +407,21 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def _locked(targets: Mapping[str, Target]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for target in targets.values():
-            stack.enter_context(target.lock())
-        yield
-
-
-def _print_plans(plans: Mapping[str, Plan], format: str) -> None:
+def _print_plans(plans: Mapping[str, Plan], format: str, lost: Mapping[str, NsprovError] | None = None) -> None:
     if format == "json":
         from provisioner.report.data import plans_data
 
-        typer.echo(json.dumps(plans_data(plans), indent=2))
+        typer.echo(json.dumps({**plans_data(plans), **_lost_data(lost or {})}, indent=2))
         return
     from provisioner.report.text import plans_text
 
-    typer.echo(plans_text(plans, style()))
+    if plans:
+        typer.echo(plans_text(plans, style()))
+
+
+def _lost_data(lost: Mapping[str, NsprovError]) -> dict[str, Any]:
+    """The hosts that could not be looked at, and why: nothing where there are none."""
+    return {"unreachable": {name: str(error) for name, error in lost.items()}} if lost else {}
 
 
 def _ask(plans: Mapping[str, Plan]) -> None:
@@ -416,8 +475,8 @@ def read_plan(path: str) -> dict[str, Any]:
     return hosts
 
 
-def _refuse_stale(path: str, plans: Mapping[str, Plan]) -> None:
-    """Raise StalePlanError unless a saved plan is exactly what would be done now."""
+def _refuse_stale(path: str, plans: Mapping[str, Plan], *, but: Collection[str] = ()) -> None:
+    """Raise StalePlanError unless a saved plan is exactly what would be done now, but for hosts that are not there."""
     from provisioner.errors import StalePlanError
     from provisioner.report.data import has_secrets, plans_data
     from provisioner.secrets import redact
@@ -428,7 +487,7 @@ def _refuse_stale(path: str, plans: Mapping[str, Plan]) -> None:
     _refuse_other_key(path, data)
     now = data["hosts"]
     differences = []
-    for name in sorted(saved.keys() | now.keys()):
+    for name in sorted((saved.keys() | now.keys()) - set(but)):
         was, is_ = saved.get(name), now.get(name)
         if was == is_:
             continue
@@ -461,10 +520,23 @@ def _refuse_other_key(path: str, now: Mapping[str, Any]) -> None:
         )
 
 
-def _verify(targets: Mapping[str, Target], desired: Mapping[str, Desired]) -> bool:
-    from provisioner.cli.verify import verify_and_print
+def _unproved(fleet: Fleet, desired: Mapping[str, Desired], hosts: Sequence[str], *, quiet: bool) -> dict[str, str]:
+    """Verify hosts and print what was found; those that do not hold, each with what does not in one line."""
+    from provisioner.report.text import counted
+    from provisioner.verify.report import render
+    from provisioner.verify.runner import verify_hosts
 
-    return verify_and_print({name: (desired[name], target.testinfra_uri) for name, target in targets.items()})
+    results = verify_hosts({name: (desired[name], fleet.targets[name].testinfra_uri) for name in hosts})
+    told = results if len(results) <= 20 else {name: one for name, one in results.items() if not one.ok}
+    if told and not quiet:
+        typer.echo(render(told, verbose=False, paint=style()))
+    bad = {name: one for name, one in results.items() if not one.ok}
+    return {
+        name: one.error.splitlines()[0]
+        if one.error
+        else f"{counted(one.failed, 'fact')} of {one.total} not as declared"
+        for name, one in bad.items()
+    }
 
 
 def _listing(target: Target, project: str) -> list[dict[str, Any]]:

@@ -16,12 +16,15 @@ import typer
 if TYPE_CHECKING:
     from provisioner.config.inventory import Inventory
     from provisioner.config.source import Map
+    from provisioner.errors import NsprovError
     from provisioner.fleet.target import Target
     from provisioner.model import Desired
     from provisioner.report.text import Style
 
 __all__ = [
     "ExtraVars",
+    "Fleet",
+    "Forks",
     "InventoryArgument",
     "InventoryOption",
     "Limit",
@@ -31,7 +34,9 @@ __all__ = [
     "Tags",
     "Yes",
     "connected",
+    "counting",
     "open_session",
+    "retry_file",
     "style",
 ]
 
@@ -48,7 +53,8 @@ InventoryOption = Annotated[
     typer.Option("--inventory", "-i", metavar="SOURCE", help="The same, as Ansible spells it. Repeat it."),
 ]
 Limit = Annotated[
-    str | None, typer.Option("--limit", "-l", metavar="PATTERN", help="Only these hosts, as in Ansible: web:!web3")
+    str | None,
+    typer.Option("--limit", "-l", metavar="PATTERN", help="Only these hosts, as in Ansible: web:!web3, @retry"),
 ]
 Tags = Annotated[
     list[str] | None,
@@ -62,6 +68,10 @@ ExtraVars = Annotated[
 ProjectName = Annotated[
     str | None,
     typer.Option("--project", metavar="NAME", help="Owner of the resources. Default: nsprov_project, or 'default'."),
+]
+Forks = Annotated[
+    int | None,
+    typer.Option("--forks", "-f", metavar="N", help="So many hosts at once. Default: 10.", min=1, max=1000),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
@@ -78,9 +88,14 @@ class Session:
     tags: Sequence[str] = ()
     skip_tags: Sequence[str] = ()
     extra_vars: Mapping[str, Any] = field(default_factory=dict)
+    #: What was given as inventories, and as --limit.
+    sources: Sequence[str] = ()
+    limit: str | None = None
 
-    def build(self, facts: Callable[[str], Mapping[str, Any]]) -> dict[str, Desired]:
-        """What each host shall have. All problems of all hosts are raised together."""
+    def build(
+        self, facts: Callable[[str], Mapping[str, Any]], hosts: Iterable[str] | None = None
+    ) -> dict[str, Desired]:
+        """What each host shall have, or each of these. All problems of all hosts are raised together."""
         from provisioner.config.build import build_desired, default_role_path
         from provisioner.engine.fit import fit
         from provisioner.engine.graph import check_desired
@@ -89,7 +104,16 @@ class Session:
         role_path = default_role_path(self.inventory)
         problems = Problems()
         built: dict[str, Desired] = {}
-        for host in self.hosts:
+        chosen = list(self.hosts if hosts is None else hosts)
+        # Ansible's: all that were chosen, and of them those that are there. Templates may not change the lists.
+        run: dict[str, Any] = {
+            "ansible_play_hosts_all": list(self.hosts),
+            "ansible_play_hosts": chosen,
+            "play_hosts": chosen,
+        }
+        if self.limit is not None:
+            run["ansible_limit"] = self.limit
+        for host in chosen:
             try:
                 desired = build_desired(
                     self.inventory,
@@ -99,6 +123,7 @@ class Session:
                     tags=self.tags,
                     skip_tags=self.skip_tags,
                     extra_vars=self.extra_vars,
+                    run=run,
                 )
             except ConfigError as error:
                 problems.extend(error)
@@ -172,32 +197,123 @@ def open_session(
     from provisioner.config.inventory import default_sources, load_inventory
     from provisioner.errors import UsageError
 
-    inventory = load_inventory([*(sources or ()), *(also or ())] or default_sources())
-    hosts = inventory.select(limit)
+    given = [*(sources or ()), *(also or ())] or default_sources()
+    inventory = load_inventory(given)
+    hosts = inventory.select(limit, retry=retry_file(given))
     if not hosts:
         raise UsageError("no host is chosen", hint="the inventory has none, or --limit leaves none")
-    return Session(inventory, hosts, project, _words(tags), _words(skip_tags), _extra_vars(extra_vars))
+    words, skipped, extra = _words(tags), _words(skip_tags), _extra_vars(extra_vars)
+    return Session(inventory, hosts, project, words, skipped, extra, [str(one) for one in given], limit)
+
+
+def retry_file(sources: Sequence[str]) -> Path | None:
+    """Where the hosts are kept that a run has left undone: beside the first inventory, as ``inventory.retry``."""
+    first = Path(os.path.expandvars(sources[0])).expanduser() if sources else None
+    if first is None or not first.exists() or not first.name:
+        return None  # a list of hosts on the command line
+    return first.with_name(f"{first.stem if first.is_file() else first.name}.retry")
+
+
+@dataclass
+class Fleet:
+    """The chosen hosts that are connected, and those that cannot be, with the reason."""
+
+    targets: dict[str, Target] = field(default_factory=dict)
+    unreachable: dict[str, NsprovError] = field(default_factory=dict)
+
+    def facts(self, name: str) -> Mapping[str, Any]:
+        return self.targets[name].facts()
+
+    def build(self, session: Session) -> dict[str, Desired]:
+        """What each host that is connected shall have."""
+        return session.build(self.facts, self.targets)
 
 
 @contextmanager
-def connected(session: Session) -> Iterator[dict[str, Target]]:
-    """A connection to every chosen host, closed at the end. All that cannot be connected are said at once."""
-    from provisioner.errors import NsprovError
-    from provisioner.fleet.connect import connect
+def connected(session: Session, forks: int = 10) -> Iterator[Fleet]:
+    """Connections to the chosen hosts, side by side, closed at the end. Their facts are read.
 
+    A host that cannot be reached leaves the others alone. What no host is at fault for (the configuration, root
+    that is missing here) is raised, of all hosts at once.
+    """
+    from provisioner.errors import ConfigError, NotPermittedError, NsprovError, Problems, UnreachableError
+    from provisioner.fleet.connect import connect, connection_of
+    from provisioner.fleet.rollout import one_line, side_by_side
+
+    problems = Problems()
+    refused: list[NsprovError] = []
+    here: dict[str, Map] = {}
+    there: dict[str, Map] = {}
+    for host in session.hosts:
+        try:
+            variables = session.connection(host)
+            (there if connection_of(host, variables) == "ssh" else here)[host] = variables
+        except ConfigError as error:
+            problems.extend(error)
+    fleet = Fleet()
     with ExitStack() as stack:
-        targets: dict[str, Target] = {}
-        errors: list[NsprovError] = []
-        for host in session.hosts:
-            try:
-                targets[host] = connect(host, session.connection(host))
-            except NsprovError as error:
-                errors.append(error)
-                continue
-            stack.callback(targets[host].close)
-        if errors:
-            raise errors[0] if len(errors) == 1 else _all_of(errors)
-        yield targets
+
+        def note(host: str, found: Target | NsprovError) -> None:
+            if not isinstance(found, NsprovError):
+                fleet.targets[host] = found
+                stack.callback(found.close)
+            elif isinstance(found, ConfigError):
+                problems.extend(found)
+            elif isinstance(found, NotPermittedError) and host in here:
+                refused.append(found)
+            else:
+                fleet.unreachable[host] = found
+
+        # A connection into a sandbox forks: that is done before there are threads.
+        for host, variables in here.items():
+            note(host, _tried(connect, host, variables))
+        with counting("connected", len(there)) as seen:
+            for host, found in side_by_side(lambda host: connect(host, there[host]), there, forks):
+                note(host, found)
+                seen()
+        problems.raise_if_any()
+        if refused:
+            raise refused[0] if len(refused) == 1 else _all_of(refused)
+        for host, facts in side_by_side(fleet.facts, list(fleet.targets), forks):
+            if isinstance(facts, NsprovError):
+                fleet.unreachable[host] = facts
+                del fleet.targets[host]
+        order = {host: number for number, host in enumerate(session.hosts)}
+        fleet.targets = dict(sorted(fleet.targets.items(), key=lambda item: order[item[0]]))
+        fleet.unreachable = {
+            host: error if isinstance(error, UnreachableError) else UnreachableError(one_line(error))
+            for host, error in sorted(fleet.unreachable.items(), key=lambda item: order[item[0]])
+        }
+        yield fleet
+
+
+@contextmanager
+def counting(done: str, total: int) -> Iterator[Callable[[], None]]:
+    """A line on a terminal that says how many of many hosts are done, gone at the end; the function counts one."""
+    on, count = total > 1 and sys.stderr.isatty(), 0
+
+    def one() -> None:
+        nonlocal count
+        count += 1
+        if on:
+            sys.stderr.write(f"\r\x1b[K{count}/{total} {done}")
+            sys.stderr.flush()
+
+    try:
+        yield one
+    finally:
+        if on:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def _tried(connect: Callable[[str, Map], Target], host: str, variables: Map) -> Target | NsprovError:
+    from provisioner.errors import NsprovError
+
+    try:
+        return connect(host, variables)
+    except NsprovError as error:
+        return error
 
 
 def _all_of(errors: Sequence[Any]) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provisioner.cli.passwords import opening_vaults
+from provisioner.cli.rollout import say_lost
 from provisioner.cli.session import (
     ExtraVars,
     InventoryArgument,
@@ -59,14 +60,16 @@ def verify(
     session = open_session(
         inventory, also, limit=limit, project=project, tags=tags, skip_tags=skip_tags, extra_vars=extra_vars
     )
-    with connected(session) as targets:
-        desired = session.build(lambda name: targets[name].facts())
-        uris = {name: target.testinfra_uri for name, target in targets.items()}
+    with connected(session) as fleet:
+        desired = fleet.build(session)
+        uris = {name: target.testinfra_uri for name, target in fleet.targets.items()}
         if write is not None:
-            _write(write, session, desired, {name: target.lasting_uri for name, target in targets.items()})
+            _write(write, session, desired, {name: target.lasting_uri for name, target in fleet.targets.items()})
             return
         hosts = {name: (desired[name], uris[name]) for name in desired}
         proved = verify_and_print(hosts, project=_project(session), junitxml=junitxml, verbose=verbose)
+        say_lost(fleet.unreachable, alone=len(session.hosts) == 1)
+        proved = proved and not fleet.unreachable
     if not proved:
         raise typer.Exit(1)
 

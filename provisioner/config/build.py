@@ -73,14 +73,16 @@ def build_desired(
     tags: Collection[str] = (),
     skip_tags: Collection[str] = (),
     extra_vars: Mapping[str, Any] | None = None,
+    run: Mapping[str, Any] | None = None,
 ) -> Desired:
     """What one host shall have, by its roles.
 
-    ``facts`` is what templates see as ``host``. ``role_path`` is where roles are looked for; without it, the
+    ``facts`` is what templates see as ``host``, ``run`` what they see of the run, by Ansible's names
+    (``ansible_play_hosts``, ``ansible_limit``). ``role_path`` is where roles are looked for; without it, the
     default search path. Raises ConfigError with every problem of the host.
     """
     search = list(role_path) or default_role_path(inventory)
-    build = _Build(inventory, host, facts, search, frozenset(tags), frozenset(skip_tags), extra_vars or {})
+    build = _Build(inventory, host, facts, search, frozenset(tags), frozenset(skip_tags), extra_vars or {}, run or {})
     return build.run()
 
 
@@ -190,6 +192,7 @@ class _Build:
     tags: frozenset[str]
     skip_tags: frozenset[str]
     extra_vars: Mapping[str, Any]
+    of_run: Mapping[str, Any] = field(default_factory=dict)
     problems: Problems = field(default_factory=Problems)
     resources: dict[Address, Declared] = field(default_factory=dict)
     expects: dict[Expect, Source | None] = field(default_factory=dict)
@@ -555,7 +558,7 @@ class _Build:
 
     @cached_property
     def _inventory_magic(self) -> dict[str, Any]:
-        return {**located(self.inventory.magic(self.host)), "host": located(self.facts)}
+        return {**located(self.inventory.magic(self.host)), **located(self.of_run), "host": located(self.facts)}
 
     def _magic(self, chain: tuple[Role, ...]) -> dict[str, Any]:
         made: dict[str, Any] = {

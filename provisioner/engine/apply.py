@@ -13,14 +13,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 from provisioner.engine import manifest as manifests
 from provisioner.engine.graph import audited, missing_references, place, told_once
 from provisioner.engine.plan import batches, make_plan, scope_of
-from provisioner.errors import ConfigError, HostError, NsprovError, Problem, Problems
+from provisioner.errors import ConfigError, HostError, NsprovError, Problem, Problems, UnreachableError
 from provisioner.model import Action, Declared, Desired, Manifest, Owned, Plan, Scope, Snapshot, StepResult
 
 if TYPE_CHECKING:
     from provisioner.fleet.target import Target
     from provisioner.model import Address, Issue, Resource, Step
 
-__all__ = ["ApplyResult", "Failure", "Observation", "Watcher", "apply_plan", "observe_and_plan"]
+__all__ = [
+    "ApplyResult",
+    "Failure",
+    "Observation",
+    "Watcher",
+    "apply_plan",
+    "is_settled",
+    "observe_and_plan",
+    "put_back",
+    "slimmed",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +63,8 @@ class ApplyResult:
     #: None: no rollback was needed, or none was wanted. Empty: the host is as it was.
     not_put_back: list[Failure] | None = None
     error: str = ""
+    #: The connection broke: how far the host came, and whether it is put back, is not known.
+    unreachable: bool = False
 
     @property
     def ok(self) -> bool:
@@ -167,13 +179,44 @@ def apply_plan(
                 break
     except HostError as error:
         result.error = str(error)
-    if result.ok:
-        _write(target, _after(observed))
-    elif keep_partial:
-        _write(target, _kept(observed, attempted))
-    elif attempted or result.interrupted:
-        _roll_back(target, observed, attempted, result, watcher)
+        result.unreachable = isinstance(error, UnreachableError)
+    if result.unreachable:
+        return result
+    try:
+        if result.ok:
+            _write(target, _after(observed))
+        elif keep_partial:
+            _write(target, _kept(observed, attempted))
+        elif attempted or result.interrupted:
+            _roll_back(target, observed, attempted, result, watcher)
+    except UnreachableError as error:
+        result.error, result.unreachable = str(error), True
     return result
+
+
+def put_back(target: Target, observed: Observation, result: ApplyResult, watcher: Watcher | None = None) -> None:
+    """Put a host back to what it was before a plan was carried out on it; what became of that is in the result."""
+    try:
+        _roll_back(target, observed, {step.address: step for step in result.done}, result, watcher)
+    except HostError as error:
+        result.error = str(error)
+        result.unreachable = isinstance(error, UnreachableError)
+
+
+def is_settled(observed: Observation) -> bool:
+    """Whether an apply would change nothing at all: neither the host, nor what is written of it in the manifest."""
+    after = _after(observed)
+    if not after.owned or not observed.manifest.owned:
+        return not observed.plan.steps and not after.owned and not observed.manifest.owned
+    return not observed.plan.steps and manifests.dump(after) == manifests.dump(observed.manifest)
+
+
+def slimmed(observed: Observation) -> Observation:
+    """The same, without what is known of resources that the plan does not touch: all that applying it, and putting
+    the host back, look at."""
+    touched = {step.address for step in observed.plan.steps}
+    kept = {address: found for address, found in observed.snapshot.resources.items() if address in touched}
+    return replace(observed, snapshot=Snapshot(kept))
 
 
 def _note(steps: Sequence[Step], results: Sequence[StepResult], result: ApplyResult) -> None:
@@ -195,6 +238,8 @@ def _roll_back(
 ) -> None:
     try:
         failures = _put_back(target, observed, attempted, watcher)
+    except UnreachableError:
+        raise
     except NsprovError as error:
         failures = [Failure(step, str(error)) for step in attempted.values()]
     result.not_put_back = failures

@@ -12,14 +12,7 @@ from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from provisioner.errors import (
-    ConfigError,
-    HostError,
-    LockedError,
-    NotPermittedError,
-    NsprovError,
-    UnreachableError,
-)
+from provisioner.errors import ConfigError, HostError, LockedError, NotPermittedError, NsprovError, UnreachableError
 from provisioner.fleet import protocol
 from provisioner.fleet.target import LocalTarget, Target
 from provisioner.fleet.version import PROTOCOL
@@ -43,21 +36,24 @@ def serve_socket(channel: socket.socket) -> None:
         serve(requests, answers)
 
 
-def serve(requests: Iterable[str], answers: IO[str], first: str = "") -> None:
-    """Answer requests about this machine, line by line, until there are no more; ``first`` is one that was read."""
+def serve(requests: Iterable[str], answers: IO[str], target: Target | None = None, *, first: str = "") -> None:
+    """Answer requests about this machine, or another target, line by line, until there are no more.
+
+    ``first`` is one that was read already.
+    """
     from provisioner.host import Host
 
     with Host() as host:
-        agent = _Agent(LocalTarget(host))
+        agent = _Agent(target or LocalTarget(host))
         for line in chain([first] if first else [], requests):
             answers.write(json.dumps(agent.answer(json.loads(line))) + "\n")
             answers.flush()
 
 
 class _Agent:
-    """Turns requests into calls of a local target."""
+    """Turns requests into calls of a target."""
 
-    def __init__(self, target: LocalTarget) -> None:
+    def __init__(self, target: Target) -> None:
         self.target = target
         self._held: Any = None
 
@@ -117,8 +113,8 @@ class Channel(Protocol):
     @property
     def socket(self) -> socket.socket: ...
 
-    def broken(self) -> NsprovError:
-        """Why the line is at its end."""
+    def broken(self, name: str) -> NsprovError:
+        """Why the line to the host of this name is at its end."""
         ...
 
     def close(self) -> None: ...
@@ -204,7 +200,7 @@ class AgentTarget(Target):
         except OSError:
             line = ""  # why is known at the other end of the channel
         if not line:
-            raise self._channel.broken()
+            raise self._channel.broken(self.name)
         answer = json.loads(line)
         if "defect" in answer:
             raise RuntimeError(f"on {self.name}: {answer['defect']}")

@@ -32,7 +32,7 @@ def main() -> None:
             first = ""
         from provisioner.fleet.agent import serve
 
-        serve(requests, answers, first)
+        serve(requests, answers, first=first)
     except BrokenPipeError:
         sys.exit(1)  # nobody is there to answer any more
 

@@ -138,11 +138,11 @@ class SshChannel:
                 self._said = (self._said + piece)[-(1 << 20) :]
         return self._said.decode(errors="replace")
 
-    def broken(self) -> NsprovError:
+    def broken(self, name: str) -> NsprovError:
         """Why the line is at its end, in one line."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._ssh.wait(2)
-        return _why(self.name, self.options, self.errors, self._ssh.returncode)
+        return _why(name, self.options, self.errors, self._ssh.returncode)
 
     def close(self) -> None:
         """Hang up: the agent ends when its input does."""
@@ -219,7 +219,7 @@ class SshChannel:
                     # A byte at a time: what follows the line is the agent's.
                     piece = self.socket.recv(1)
                     if not piece:
-                        raise self.broken()
+                        raise self.broken(self.name)
                     if piece == b"\n":
                         text = line.decode(errors="replace").strip()
                         line = b""

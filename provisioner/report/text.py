@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from provisioner.engine.plan import short
 from provisioner.model import Action, Effect
+from provisioner.report.hosts import folded, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -68,20 +69,38 @@ def show_path(source: Source | str | None) -> str:
     return f"{path}:{source.line}"
 
 
+#: So many hosts with equal plans are listed one by one; more are told in one line.
+_LISTED = 4
+
+
 def plans_text(plans: Mapping[str, Plan], style: Style) -> str:
-    """The plans of all hosts. Equal plans are shown once."""
-    shown: dict[tuple[str, ...], str] = {}
-    parts: list[str] = []
-    width = max((len(name) for name in plans), default=0) + 3
+    """The plans of all hosts. Equal plans are shown once, with the hosts they are for."""
+    groups: dict[tuple[str, ...], list[str]] = {}
     for name, plan in plans.items():
-        lines = tuple(plan_lines(plan, style))
-        first = shown.setdefault(lines, name)
-        title = style(name, "bold") + " " * (width - len(name))
-        if first != name and plan.steps:
-            parts.append(f"{title}the same as {first}")
-        else:
-            parts.append("\n".join([title + count_line(plan, style), *_framed(lines)]))
-    return "\n".join(parts)
+        groups.setdefault(tuple(plan_lines(plan, style)), []).append(name)
+    listed = [name for names in groups.values() if len(names) <= _LISTED for name in names]
+    width = max((len(name) for name in listed), default=0) + 3
+    parts: dict[str, str] = {}
+    for lines, names in groups.items():
+        first, plan = names[0], plans[names[0]]
+        if len(names) > _LISTED:
+            parts[first] = "\n".join([*_many(names, plan, style), *_framed(lines)])
+            continue
+        for name in names:
+            title = style(name, "bold") + " " * (width - len(name))
+            if name != first and plan.steps:
+                parts[name] = f"{title}the same as {first}"
+            else:
+                parts[name] = "\n".join([title + count_line(plan, style), *_framed(lines)])
+    return "\n".join(parts[name] for name in plans if name in parts)
+
+
+def _many(names: Sequence[str], plan: Plan, style: Style) -> list[str]:
+    """The title of a plan that many hosts have: their names, and what happens on each."""
+    each = "each " if plan.steps else ""
+    rows = wrapped(folded(names))
+    told = f"   {len(names)} hosts, {each}{count_line(plan, style)}"
+    return [*(style(row, "bold") for row in rows[:-1]), style(rows[-1], "bold") + told]
 
 
 def _framed(lines: Sequence[str]) -> list[str]:
@@ -215,7 +234,9 @@ def failure_lines(result: ApplyResult, style: Style) -> list[str]:
         lines.append(f"  {style('failed', 'red')} {result.error}")
     if result.interrupted:
         lines.append(f"  {style('interrupted', 'red')}")
-    if result.not_put_back is None:
+    if result.unreachable:
+        lines.append("  how far it came is not known; the next apply looks, and goes on from there")
+    elif result.not_put_back is None:
         if result.done:
             lines.append(f"  {len(result.done)} steps were done before, and were left as they are (--keep-partial)")
     elif not result.not_put_back:

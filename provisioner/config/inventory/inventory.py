@@ -126,15 +126,15 @@ class Inventory:
             queue.extend(new)
         return list(hosts)
 
-    def select(self, pattern: str | None = None) -> list[str]:
-        """The hosts that a pattern of ``--limit`` names; all of them without one.
+    def select(self, pattern: str | None = None, *, retry: Path | None = None) -> list[str]:
+        """The hosts that a pattern of ``--limit`` names; all of them without one. ``@retry`` is the retry file.
 
         Raises:
             UsageError: a name in it is neither a host nor a group, or no host is left.
         """
         if pattern is None:
             return list(self.members["all"])
-        return select(pattern, self.hosts, self.members)
+        return select(pattern, self.hosts, self.members, retry=retry)
 
     def host(self, name: str) -> InventoryHost:
         """A host by its name. Raises UsageError when the inventory has none of this name."""

@@ -1,10 +1,11 @@
-"""Ansible's host patterns, as ``--limit`` takes them: ``web:&prod:!old*``, ``~web[0-9]+``, ``web[0:2]``."""
+"""Ansible's host patterns, as ``--limit`` takes them: ``web:&prod:!old*``, ``~web[0-9]+``, ``web[0:2]``, ``@file``."""
 
 from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from provisioner.config.inventory.ranges import split_port
 from provisioner.errors import UsageError, did_you_mean
@@ -15,15 +16,18 @@ _PIECE = re.compile(r"(?:[^\s:\[\]]|\[[^\]]*\])+")
 _SUBSCRIPT = re.compile(r"(?P<expression>.+)\[(?:(?P<index>-?[0-9]+)|(?P<first>[0-9]+):(?P<last>[0-9]*))\]")
 
 
-def select(pattern: str, hosts: Collection[str], groups: Mapping[str, Sequence[str]]) -> list[str]:
+def select(
+    pattern: str, hosts: Collection[str], groups: Mapping[str, Sequence[str]], *, retry: Path | None = None
+) -> list[str]:
     """The hosts that a pattern names. ``groups`` has all hosts of each group.
 
-    Names are added first, then ``&`` keeps what is also in another set, then ``!`` takes away.
+    Names are added first, then ``&`` keeps what is also in another set, then ``!`` takes away. ``@FILE`` stands for
+    the patterns in a file, one a line; ``@retry`` for the file ``retry``.
 
     Raises:
         UsageError: a name is neither a host nor a group, an expression is malformed, or no host is left.
     """
-    pieces = _split(pattern)
+    pieces = list(_with_files(_split(pattern), retry))
     added = [piece for piece in pieces if piece[0] not in "&!"] or (["all"] if pieces else [])
     chosen: dict[str, None] = {}
     for piece in added:
@@ -52,6 +56,28 @@ def _split(pattern: str) -> list[str]:
         if set(_PIECE.sub("", pattern)) & set("[]"):
             raise UsageError(f"a bracket is not closed in '{pattern}'", hint="as in web[0], web[0:2] or ~web[0-9]")
     return [piece.strip() for piece in pieces if piece.strip()]
+
+
+def _with_files(pieces: Sequence[str], retry: Path | None) -> Iterator[str]:
+    """The patterns, with those in files in the place of the files' names."""
+    for piece in pieces:
+        if not piece.startswith("@"):
+            yield piece
+            continue
+        path = retry if piece == "@retry" and not Path("retry").exists() else Path(piece[1:]).expanduser()
+        if path is None:
+            raise UsageError("@retry: this inventory has no retry file: it is no file itself", hint="as in @hosts.txt")
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            raise UsageError(f"{piece}: {path} is not text in UTF-8") from None
+        except OSError as error:
+            hint = "no run has left a host undone; leave --limit out" if piece == "@retry" else None
+            raise UsageError(f"{piece}: cannot read {path}: {error.strerror}", hint=hint) from None
+        found = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        if not found:
+            raise UsageError(f"{piece}: {path} names no host")
+        yield from found
 
 
 def _match(piece: str, hosts: Collection[str], groups: Mapping[str, Sequence[str]]) -> Sequence[str]:

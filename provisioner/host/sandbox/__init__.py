@@ -304,9 +304,10 @@ class Connection:
         """What the fork wrote to standard error: the traceback, where its function failed."""
         return os.pread(self._words, 1 << 20, 0).decode(errors="replace") if self._words >= 0 else ""
 
-    def broken(self) -> NsprovError:
+    def broken(self, name: str) -> NsprovError:
         """That the fork has ended, with its last words."""
-        return UnreachableError("the agent in the sandbox has ended", detail=self.errors.strip())
+        detail = self.errors.strip() or "the agent there has ended"
+        return UnreachableError(f"the connection to {name} broke", detail=detail)
 
     def wait(self) -> int:
         """Wait until the fork has ended, and return its exit status: 0, or 70 where its function failed."""

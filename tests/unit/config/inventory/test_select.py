@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from provisioner.config.inventory import Inventory, load_inventory
@@ -93,3 +97,59 @@ def test_what_selects_nothing_is_an_error(inventory: Inventory, pattern: str, me
 def test_a_misspelt_name_is_answered_with_the_right_one(inventory: Inventory) -> None:
     with pytest.raises(UsageError, match="did you mean 'alone'"):
         inventory.select("alnoe")
+
+
+def test_a_file_of_patterns_stands_for_what_is_in_it(inventory: Inventory, tmp_path: Path) -> None:
+    file = tmp_path / "hosts.txt"
+    file.write_text("web1\n\n db \n")
+    assert set(inventory.select(f"@{file}")) == {"web1", "web4", "db1.example.com", "db2.example.com"}
+    assert set(inventory.select(f"@{file},!web4,alone")) == {"web1", "db1.example.com", "db2.example.com", "alone"}
+
+
+def test_retry_is_what_the_last_run_left_undone(inventory: Inventory, tmp_path: Path) -> None:
+    retry = tmp_path / "hosts.retry"
+    retry.write_text("web2\nweb3\n")
+    assert inventory.select("@retry", retry=retry) == ["web2", "web3"]
+    assert inventory.select("@retry:!web2", retry=retry) == ["web3"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no run has left a host undone"), ("\n", "names no host"), ("nobody\n", "no host or group 'nobody'")],
+)
+def test_a_retry_file_that_is_not_there_or_names_nobody_is_told(
+    inventory: Inventory, tmp_path: Path, content: str | None, message: str
+) -> None:
+    retry = tmp_path / "hosts.retry"
+    if content is not None:
+        retry.write_text(content)
+    with pytest.raises(UsageError) as raised:
+        inventory.select("@retry", retry=retry)
+    assert message in str(raised.value)
+
+
+def test_a_list_of_hosts_on_the_command_line_has_no_retry_file(inventory: Inventory) -> None:
+    with pytest.raises(UsageError, match="has no retry file"):
+        inventory.select("@retry")
+
+
+@pytest.mark.parametrize(
+    "limit", ["@{file}", "@{file},!web4", "web:&prod:!old*", "web[0:2],@{file}", "~web[23],db,&web"]
+)
+def test_ansible_chooses_the_same_with_files(inventory: Inventory, tmp_path: Path, limit: str) -> None:
+    (tmp_path / "hosts.txt").write_text("web1\ndb\n!db2*\n")
+    source = tmp_path / "hosts.ini"
+    source.write_text(
+        "alone\n[web]\nweb[1:4]\nold-web\n[db]\ndb1.example.com\ndb2.example.com\nweb4\n[prod:children]\nweb\ndb\n"
+    )
+    words = limit.replace("{file}", str(tmp_path / "hosts.txt"))
+    ansible = Path(sys.executable).with_name("ansible")
+    done = subprocess.run(
+        [str(ansible), "all", "-i", str(source), "--list-hosts", "--limit", words], capture_output=True, text=True
+    )
+    theirs = {line.strip() for line in done.stdout.splitlines()[1:]}
+    try:
+        ours = set(load_inventory([source]).select(words))
+    except UsageError:
+        ours = set()
+    assert ours == theirs, done.stderr

@@ -1,0 +1,123 @@
+"""The agent's bundle: made of the interpreter that runs nsprov, and named after its content."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import provisioner
+from provisioner.errors import NsprovError
+from provisioner.fleet.bundle import SUMS, Bundle, bootstrap, find
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    patch.delenv("NSPROV_BUNDLES", raising=False)
+    try:
+        return find(platform.machine())
+    finally:
+        patch.undo()
+
+
+@pytest.fixture(scope="module")
+def unpacked(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("agent")
+    subprocess.run(["tar", "-xzf", bundle.archive, "-C", folder], check=True)
+    return folder
+
+
+def test_it_is_named_after_its_content(bundle: Bundle, unpacked: Path) -> None:
+    sums = (unpacked / SUMS).read_bytes()
+    assert bundle.id == hashlib.sha256(sums).hexdigest()
+    listed = dict(line.split("  ", 1)[::-1] for line in sums.decode().splitlines())
+    files = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()} - {SUMS}
+    assert listed.keys() == files
+    assert bundle.files == len(files)
+    for name in ("agent", "python"):
+        assert listed[name] == hashlib.sha256((unpacked / name).read_bytes()).hexdigest()
+
+
+def test_it_is_small(bundle: Bundle) -> None:
+    assert bundle.archive.stat().st_size < 40 << 20
+
+
+def test_the_same_sources_make_the_same_bundle(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    again = find(platform.machine())
+    assert again.archive != bundle.archive
+    assert again.id == bundle.id
+    assert again.archive.read_bytes() == bundle.archive.read_bytes()
+
+
+def test_it_greets_and_answers_with_nothing_but_its_own_files(unpacked: Path) -> None:
+    requests = [{"do": "hello"}, {"do": "facts"}, {"do": "no-such-thing"}]
+    done = subprocess.run(
+        [str(unpacked / "agent")],
+        cwd=unpacked,
+        # What would lead another Python astray: of the environment it takes the path of programs alone.
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": "/nowhere", "PYTHONSTARTUP": "/nowhere"},
+        input="".join(json.dumps(one) + "\n" for one in requests),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    hello, facts, defect = (json.loads(line) for line in done.stdout.splitlines())
+    assert hello == {"answer": {"protocol": 1}}
+    assert facts["answer"]["arch"] == platform.machine()
+    assert "defect" in defect
+
+
+#: What is imported where a controller works alone: to render a task, to write a suite.
+_CONTROLLERS_OWN = ("provisioner.config", "provisioner.verify", "provisioner.report", "provisioner.fleet.connect")
+
+
+def _imported(package: str) -> set[str]:
+    """All that the modules of a package import, late or at once, but for types alone."""
+    found: set[str] = set()
+    for path in (Path(provisioner.__file__).parent / package).rglob("*.py"):
+        if "sandbox" in path.parts or path.stem == "doctor":
+            continue
+        waiting: list[ast.AST] = [ast.parse(path.read_text())]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                continue
+            if isinstance(node, ast.Import):
+                found.update(one.name for one in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module)
+            waiting += ast.iter_child_nodes(node)
+    return {name for name in found if not name.startswith(_CONTROLLERS_OWN)}
+
+
+def test_everything_that_an_agent_may_import_is_in_it(unpacked: Path) -> None:
+    """Also what is imported late: a host would notice it only then."""
+    names = set[str]().union(*map(_imported, ("host", "resources", "directives", "isolation", "limits", "network")))
+    code = f"import importlib; [importlib.import_module(one) for one in {json.dumps(sorted(names))}]"
+    start = (unpacked / "agent").read_text().replace("from provisioner.fleet.serving import main; main()", code)
+    done = subprocess.run(["sh", "-c", start], cwd=unpacked, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_another_processor_needs_a_bundle_that_was_made_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NSPROV_BUNDLES", raising=False)
+    with pytest.raises(NsprovError, match="there is no agent for processors of the kind riscv64"):
+        find("riscv64")
+    name = f"agent-riscv64-3-{'0' * 64}.tar.gz"
+    (tmp_path / name).touch()
+    monkeypatch.setenv("NSPROV_BUNDLES", str(tmp_path))
+    assert find("riscv64") == Bundle("0" * 64, "riscv64", tmp_path / name, 3)
+
+
+def test_what_a_host_is_given_to_run_is_plain_shell(bundle: Bundle) -> None:
+    script = bootstrap(bundle.id, bundle.files)
+    assert subprocess.run(["sh", "-n"], input=script, text=True, check=False).returncode == 0

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import testinfra
@@ -239,11 +239,14 @@ def _stem(host: str) -> str:
 @cache
 def _connect(spec: str, config: pytest.Config) -> Any:
     option = config.option
+    # testinfra takes it, but reads it neither from a URI nor from the command line.
+    extra = parse_qs(urlsplit(spec).query).get("ssh_extra_args", [option.ssh_extra_args])[0]
     try:
         found = testinfra.get_host(
             spec,
             ssh_config=option.ssh_config,
             ssh_identity_file=option.ssh_identity_file,
+            ssh_extra_args=extra,
             sudo=option.sudo,
             sudo_user=option.sudo_user,
             ansible_inventory=option.ansible_inventory,
@@ -251,7 +254,9 @@ def _connect(spec: str, config: pytest.Config) -> Any:
         )
         answer = found.run("true")
     except Exception as error:
-        raise pytest.UsageError(f"{spec} cannot be reached: {error}") from None
+        # Where ssh fails, testinfra's error is all that it knows of the command; what ssh said is enough.
+        said = getattr(error.args[0] if error.args else None, "stderr", "").strip()
+        raise pytest.UsageError(f"{spec} cannot be reached: {said or error}") from None
     if answer.rc:
         raise pytest.UsageError(f"{spec} cannot be reached: {answer.stderr.strip() or f'status {answer.rc}'}")
     return found

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from provisioner.fleet.agent import AgentTarget
     from provisioner.fleet.bundle import Bundle
     from provisioner.fleet.ssh_options import SshOptions
+    from provisioner.verify.reach import SshReach
 
 __all__ = ["SshChannel", "ssh_target"]
 
@@ -69,7 +70,7 @@ def ssh_target(name: str, options: SshOptions) -> AgentTarget:
         return AgentTarget(
             name,
             channel,
-            options.testinfra_uri(_control_path()),
+            _reach(name, options),
             lasting_uri=options.testinfra_uri(),
             answer_seconds=options.answer_seconds,
         )
@@ -249,14 +250,31 @@ def _command(options: SshOptions, prompt: str, script: str) -> str:
     return shlex.join(words)
 
 
+def _reach(name: str, options: SshOptions) -> SshReach:
+    """How verification goes there, over the same connection where it is kept."""
+    from provisioner.verify.reach import SshReach
+
+    become = options.become
+    return SshReach(
+        name,
+        tuple(options.argv(_control_path())),
+        _secrets_of(options),
+        sudo=become.executable if become else None,
+        sudo_password=become.password if become else None,
+    )
+
+
 def _environment(options: SshOptions) -> dict[str, str]:
     from provisioner.secrets import without_secrets
 
-    environment = without_secrets(os.environ)
-    environment["LC_ALL"] = "C"
+    return without_secrets(os.environ) | {"LC_ALL": "C"} | _secrets_of(options)
+
+
+def _secrets_of(options: SshOptions) -> dict[str, str]:
+    """By what ssh is told the secrets that it asks for."""
     if not options.asks:
-        return environment
-    environment |= {"SSH_ASKPASS": str(_askpass()), "SSH_ASKPASS_REQUIRE": "force"}
+        return {}
+    environment = {"SSH_ASKPASS": str(_askpass()), "SSH_ASKPASS_REQUIRE": "force"}
     if options.password is not None:
         environment["NSPROV_SSH_PASSWORD"] = str(options.password)
     if options.passphrase is not None:

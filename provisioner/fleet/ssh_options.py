@@ -113,9 +113,9 @@ class SshOptions:
             ]
         return [self.executable, "-T", *options, "--", self.host]
 
-    def testinfra_uri(self, control_path: str | None = None) -> str:
-        """How testinfra reaches the same host; over the connection that is kept there, where a path is given."""
-        words = self.argv(control_path)[2:-2]
+    def testinfra_uri(self) -> str:
+        """How testinfra reaches the same host from a written suite, which reads ``ssh_extra_args`` of a URI."""
+        words = self.argv(None)[2:-2]
         query = {"ssh_extra_args": shlex.join(words), **({"sudo": "true"} if self.become else {})}
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"ssh://{host}?{urlencode(query)}"

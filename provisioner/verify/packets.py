@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-__all__ = ["Attempt", "expect_packet", "start"]
+__all__ = ["Attempt", "expect_packet", "outcomes", "start"]
 
 #: How many attempts run at the same time on one host.
 _AT_ONCE = 32
+#: Seconds without an answer that count as dropped; covers one retransmission.
+_SILENCE = 1.3
 
 _SCRIPT = r"""
-silence=1.3  # seconds without an answer that count as dropped; covers one retransmission
 patience=3000000  # microseconds for a service that is only starting to become what is wanted
 
 hop_is_silent() {  # netns address: nobody answers for the next hop, so nobody refused either
@@ -70,7 +71,7 @@ attempt() {  # number netns protocol address port payload wanted
   local end=$((${EPOCHREALTIME/[.,]/} + patience)) outcome words
   while :; do
     try "$2" "$3" "$4" "$5" "$6"
-    [ "$outcome" = "$7" ] && break
+    case $7 in '' | "$outcome") break ;; esac
     # What may still become as wanted is tried again: a service may be starting, an address may be tentative.
     # But an answer where silence is wanted is decided: asked again, the kernel would soon answer no more, as it
     # limits the rate of ICMP errors.
@@ -99,7 +100,10 @@ _QUESTIONS = {
 
 
 class Attempt(NamedTuple):
-    """One try: from a namespace (None is the host itself) to an address, and the outcome that is wanted."""
+    """From a namespace (None is the host itself) to an address, and the outcome that is wanted.
+
+    It is tried again until it is as wanted; once, where nothing is (an empty text).
+    """
 
     netns: str | None
     to: str
@@ -151,11 +155,21 @@ def expect_packet(host: Any, netns: str | None, to: str, proto: str, wanted: str
         raise AssertionError(f"expected {to} to be {wanted} {source}, {became}{said}")
 
 
-def _carry_out(host: Any, tries: _Tries, attempts: list[Attempt]) -> None:
+def outcomes(host: Any, attempts: Iterable[Attempt], *, silence: float) -> dict[Attempt, tuple[str, str]]:
+    """What becomes of attempts, all made at once: the outcome of each, and what the kernel said of it.
+
+    The outcome is ``reached``, ``refused``, ``dropped`` (no answer within ``silence`` seconds) or ``untried``.
+    """
+    tries = _Tries()
+    _carry_out(host, tries, list(dict.fromkeys(attempts)), silence=silence)
+    return tries.outcomes
+
+
+def _carry_out(host: Any, tries: _Tries, attempts: list[Attempt], silence: float = _SILENCE) -> None:
     for first in range(0, len(attempts), _AT_ONCE):
         chunk = attempts[first : first + _AT_ONCE]
         lines = [_command(number, attempt) for number, attempt in enumerate(chunk)]
-        script = "\n".join([_SCRIPT, *lines, "wait"])
+        script = "\n".join([f"silence={silence}", _SCRIPT, *lines, "wait"])
         try:
             result = host.run("bash -c %s", script)
             answers, trouble = result.stdout, result.stderr

@@ -34,12 +34,14 @@ __all__ = [
     "ip_json",
     "link",
     "link_state",
+    "namespaces",
     "netns_list",
     "nft_list",
     "own_namespace",
     "owned_by",
     "pinned",
     "read_ahead",
+    "route_line",
     "route_words",
     "routes",
     "rule_words",
@@ -144,9 +146,14 @@ def rules(host: Any, netns: str | None) -> list[dict[str, Any]]:
     return found
 
 
+def route_line(route: dict[str, Any]) -> str:
+    """A route as ``ip route`` words it: ``default via 10.0.0.1 dev eth0``."""
+    return _worded(route, route["dst"], _ROUTE_WORDS)
+
+
 def route_words(found: Iterable[dict[str, Any]]) -> str:
     """Routes as ``ip route`` words them, for the reason of a fact that does not hold."""
-    return "there is: " + (", ".join(_worded(one, one["dst"], _ROUTE_WORDS) for one in found) or "none")
+    return "there is: " + (", ".join(map(route_line, found)) or "none")
 
 
 def rule_words(found: Iterable[dict[str, Any]]) -> str:
@@ -305,15 +312,27 @@ for kind in mnt pid net ipc uts user cgroup time; do
 done"""
 
 
-def own_namespace(host: Any, unit: str, kind: str) -> bool:
-    """Whether a unit's workload is in another namespace of this kind (``pid``, ``mount``, …) than the host."""
+def namespaces(host: Any, unit: str) -> dict[str, tuple[str, str]]:
+    """The namespaces of a unit's workload, and the host's own of the same kind, as ``net:[4026531840]``.
+
+    By the names that ``/proc/PID/ns`` has for the kinds. Those that the kernel does not know are left out.
+    """
     __tracebackhide__ = True
     answer = _ask(host, _NAMESPACES.format(unit=shlex.quote(unit)))
     if answer.status:
         raise AssertionError(f"the namespaces of {unit}: {answer.words}")
-    found = {line.split()[0]: line.split()[1:] for line in answer.text.splitlines()}
-    workload, host_own = found["mnt" if kind == "mount" else kind]
-    return bool(workload != host_own)
+    lines = [line.split() for line in answer.text.splitlines()]
+    found = {line[0]: (line[1], line[2]) for line in lines if len(line) == 3}
+    if not found:
+        raise AssertionError(f"the namespaces of {unit} can be read by root alone")
+    return found
+
+
+def own_namespace(host: Any, unit: str, kind: str) -> bool:
+    """Whether a unit's workload is in another namespace of this kind (``pid``, ``mount``, …) than the host."""
+    __tracebackhide__ = True
+    workload, host_own = namespaces(host, unit)["mnt" if kind == "mount" else kind]
+    return workload != host_own
 
 
 def clock_offset(host: Any, name: str, clock: str) -> int:

@@ -1,7 +1,7 @@
 """Writes what hosts shall be as a plain pytest-testinfra suite, one named test for each fact.
 
 The suite runs without nsprov: ``pytest --hosts=local:// DIR``. It holds a file of facts for each host, the tests
-that its roles bring, and copies of ``probes.py`` and ``packets.py``, which the facts use.
+that its roles bring, and copies of the modules of this folder that both use: ``probes.py``, ``packets.py``, …
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ and need `pip install pytest pytest-testinfra`, not nsprov; the hosts need no Py
 - `test_HOST.py`: the facts of a host. Each names the file and line that declares it.
 - `HOST/ROLE/`: the tests that a role brought.
 - `probes.py`, `packets.py`: what the facts call. They start `ip`, `systemctl`, `nft` and `ping` through testinfra.
+- `fixtures.py`, `views.py`: the fixtures `netns`, `unit` and `slice` for the roles' tests.
 - `declared.json`: what the fixture `declared` tells the roles' tests.
 
 Root is needed on the hosts (`--sudo` asks for it). Some facts only: `pytest -k "blue and eth0" …`. For a CI:
@@ -83,11 +84,8 @@ def write_suite(
         files[name]: _facts_file(name, desired, project, targets.get(name) or "URI", files[name], key)
         for name, desired in hosts.items()
     }
-    here = Path(__file__).parent
-    texts |= {name: (here / name).read_text() for name in ("probes.py", "packets.py")}
-    conftest = (here / "suite_conftest.py").read_text()
-    imports = "import packets\nimport probes"
-    texts["conftest.py"] = conftest.replace("from provisioner.verify import packets, probes", imports)
+    texts |= {name: _standing_alone(name) for name in ("probes.py", "packets.py", "views.py", "fixtures.py")}
+    texts["conftest.py"] = _standing_alone("suite_conftest.py")
     texts |= {"pytest.ini": _INI, "README.md": _readme(hosts, project, targets)}
     _make_empty(folder)
     _write_private(folder / "declared.json", _declared(hosts, targets))
@@ -218,6 +216,13 @@ def _make_empty(folder: Path) -> None:
     for stem in hosts:
         (folder / f"test_{stem}.py").unlink(missing_ok=True)
         shutil.rmtree(folder / stem, ignore_errors=True)
+
+
+def _standing_alone(name: str) -> str:
+    """A module of this folder as a suite has it, where its neighbours are modules of their own."""
+    text = (Path(__file__).parent / name).read_text()
+    text = text.replace("from provisioner.verify import packets, probes", "import packets\nimport probes")
+    return text.replace("from provisioner.verify.", "from ")
 
 
 def _copy_tests(folder: Path, roles: Iterable[str]) -> None:

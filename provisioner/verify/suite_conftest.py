@@ -1,27 +1,36 @@
 """How pytest runs a written suite: each fact is a test that is named by its title.
 
 Copied into every suite as its ``conftest.py``; needs pytest and pytest-testinfra, not nsprov. The facts of a host
-stand in ``test_HOST.py`` and the tests that its roles brought in ``HOST/ROLE/``. Both run on the host of that name:
-with ``--hosts=URI`` on the one that is given, else on the one that ``declared.json`` names.
+stand in ``test_HOST.py`` and the tests that its roles brought in ``HOST/ROLE/``. Both run on the host of that name
+alone: the one that is among ``--hosts``, or where nothing is given the one that ``declared.json`` names. Those of
+other hosts are left out, and it is said which.
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import testinfra
+from testinfra.backend import get_backends
 
 from provisioner.verify import packets, probes
+from provisioner.verify.fixtures import netns, slice_, unit
+
+# The fixtures are for the tests of roles, also where no plugin brings them.
+__all__ = ["netns", "slice_", "unit"]
 
 SUITE = Path(__file__).parent
+#: The hosts whose tests were collected.
+_COLLECTED = pytest.StashKey[set[str]]()
 
 
 class Fact(pytest.Item):
@@ -68,12 +77,38 @@ def pytest_pycollect_makeitem(collector: pytest.Module, name: str, obj: object) 
     return Fact.from_parent(collector, name=title, check=obj, declared=declared)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the tests of hosts that are not among ``--hosts``."""
+    # Other tests may run along: they find their hosts themselves.
+    ours = [item for item in items if item.path.is_relative_to(SUITE)]
+    names = {host_name(item.path) for item in ours}
+    found = chosen_hosts(config, frozenset(names))
+    if found is None or not ours:
+        return
+    config.stash[_COLLECTED] = names
+    left_out = [item for item in ours if host_name(item.path) not in found]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    # Where xdist's workers have collected, and not this process, it may be any of the suite's.
+    names = config.stash.get(_COLLECTED, set(_declared()))
+    try:
+        found = chosen_hosts(config, frozenset(names))
+    except pytest.UsageError:
+        return  # it has been said
+    missing = sorted(names - set(found)) if found is not None else []
+    if missing:
+        terminalreporter.write_line(f"NOT CHECKED, as not among --hosts: {', '.join(missing)}", yellow=True)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Connects to each host, asks it for most of what the chosen facts need, and sends the packets."""
     if session.config.getoption("collectonly"):
         return
     chosen: dict[str, list[tuple[str, Sequence[Any]]]] = {}
-    # Other tests may run along: they find their hosts themselves.
     for item in (one for one in session.items if one.path.is_relative_to(SUITE)):
         calls = chosen.setdefault(host_name(item.path), [])
         if isinstance(item, Fact):
@@ -138,27 +173,82 @@ def host_of(config: pytest.Config, name: str) -> Any:
 
 def hostspec(config: pytest.Config, name: str) -> str:
     """The testinfra URI of a host: the one that ``--hosts`` gives, or the one it was written with."""
-    given = [one for one in (config.getoption("hosts") or "").split(",") if one]
-    if len(given) == 1:
-        return given[0]
-    for one in given:
-        place = urlsplit(one if "://" in one else f"//{one}").netloc.rpartition("@")[2]
-        if name in (place, place.rpartition(":")[0]):
-            return one
-    target = _declared().get(name, {}).get("target")
-    if given or not target:
+    found = chosen_hosts(config, frozenset([name]))
+    target = found.get(name) if found is not None else _declared().get(name, {}).get("target")
+    if not target:
         raise pytest.UsageError(f"say how to reach {name}: --hosts=local://, or --hosts=ssh://{name}")
     return str(target)
 
 
 @cache
+def chosen_hosts(config: pytest.Config, names: frozenset[str]) -> dict[str, str] | None:
+    """Of these hosts of the suite those that are among ``--hosts``, with their URIs; None where it is not given.
+
+    A host is known by its name, or by the address that it had when the suite was written. One URI that is neither
+    (``local://``, an address) is the host of the tests, where these are of one host alone.
+    """
+    text = config.getoption("hosts")
+    if not text:
+        return None
+    given = [one for part in text.split(",") if part for one in _given(config, part)]
+    hosts = _declared()
+    known = {name: one.uri for name in hosts for one in given if one.places & _places_of(name, hosts[name])}
+    found = {name: uri for name, uri in known.items() if name in names}
+    if not known and len(names) == len(given) == 1 and not given[0].by_name:
+        found = dict.fromkeys(names, given[0].uri)
+    if names and not found:
+        several = f"; {given[0].uri} can be only one of them: name its files" if len(given) == 1 and not known else ""
+        raise pytest.UsageError(f"not among --hosts={text}: {', '.join(sorted(names))}{several}")
+    return found
+
+
+class _Given(NamedTuple):
+    """One host of ``--hosts``: what it is called there, and whether that is its name for certain."""
+
+    uri: str
+    places: set[str]
+    by_name: bool = False
+
+
+def _given(config: pytest.Config, part: str) -> Iterator[_Given]:
+    found = urlsplit(part if "://" in part else f"//{part}")
+    if found.scheme != "ansible":
+        yield _Given(part, _places(found.netloc))
+        return
+    try:
+        backends = get_backends([part], ansible_inventory=config.option.ansible_inventory)
+    except Exception as error:  # what ansible-inventory says of the inventory
+        raise pytest.UsageError(f"{part}: {error}") from None
+    for backend in backends:
+        yield _Given(found._replace(netloc=backend.hostname).geturl(), {_stem(backend.hostname)}, by_name=True)
+
+
+def _places(netloc: str) -> set[str]:
+    """A host as a URI has it, without its user and with and without its port."""
+    place = netloc.rpartition("@")[2]
+    return {_stem(one) for one in (place, re.sub(r":\d*$", "", place)) if one}
+
+
+def _places_of(name: str, declared: dict[str, Any]) -> set[str]:
+    return {name} | _places(urlsplit(declared.get("target") or "").netloc)
+
+
+def _stem(host: str) -> str:
+    """A host's name as the suite's files have it."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", host)
+
+
+@cache
 def _connect(spec: str, config: pytest.Config) -> Any:
     option = config.option
+    # testinfra takes it, but reads it neither from a URI nor from the command line.
+    extra = parse_qs(urlsplit(spec).query).get("ssh_extra_args", [option.ssh_extra_args])[0]
     try:
         found = testinfra.get_host(
             spec,
             ssh_config=option.ssh_config,
             ssh_identity_file=option.ssh_identity_file,
+            ssh_extra_args=extra,
             sudo=option.sudo,
             sudo_user=option.sudo_user,
             ansible_inventory=option.ansible_inventory,
@@ -166,7 +256,9 @@ def _connect(spec: str, config: pytest.Config) -> Any:
         )
         answer = found.run("true")
     except Exception as error:
-        raise pytest.UsageError(f"{spec} cannot be reached: {error}") from None
+        # Where ssh fails, testinfra's error is all that it knows of the command; what ssh said is enough.
+        said = getattr(error.args[0] if error.args else None, "stderr", "").strip()
+        raise pytest.UsageError(f"{spec} cannot be reached: {said or error}") from None
     if answer.rc:
         raise pytest.UsageError(f"{spec} cannot be reached: {answer.stderr.strip() or f'status {answer.rc}'}")
     return found

@@ -62,7 +62,7 @@ def test_a_secret_is_not_in_the_command_line_or_in_what_is_printed_of_the_option
     given = options("{ansible_password: pw-1, ansible_become: yes, ansible_become_password: pw-2}")
     assert given.become is not None
     assert given.become.password == "pw-2"
-    for text in (shlex.join(given.argv("/c")), repr(given), given.testinfra_uri("/c")):
+    for text in (shlex.join(given.argv("/c")), repr(given), given.testinfra_uri()):
         assert "pw-" not in text
 
 

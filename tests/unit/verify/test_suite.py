@@ -60,7 +60,10 @@ def test_it_imports_nothing_of_nsprov(tmp_path: Path, note: Note) -> None:
         if isinstance(node, (ast.Import, ast.ImportFrom))
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names])
     }
-    assert imported - set(sys.stdlib_module_names) == {"_pytest", "packets", "probes", "pytest", "testinfra"}
+    assert imported - set(sys.stdlib_module_names) == {
+        *("fixtures", "packets", "probes", "views"),
+        *("_pytest", "pytest", "testinfra"),
+    }
 
 
 def test_a_failure_says_what_was_expected_what_is_there_and_who_declared_it(tmp_path: Path, note: Note) -> None:
@@ -107,6 +110,62 @@ def test_other_tests_run_along_and_find_their_hosts_themselves(tmp_path: Path, n
     write_suite(tmp_path / "suite", {"edge1": desired(note)}, project="shop")
     done = plain_pytest("--hosts=local://", "--rootdir=.", "-c", "suite/pytest.ini", ".", cwd=tmp_path)
     assert "3 passed" in done.stdout, done.stdout
+
+
+def suite_of_two(tmp_path: Path, note: Note, **targets: str) -> None:
+    write_suite(tmp_path / "suite", {"edge1": desired(note), "edge2": desired(note)}, project="shop", targets=targets)
+
+
+def test_a_host_that_is_not_among_those_given_is_left_out_and_named(tmp_path: Path, note: Note) -> None:
+    suite_of_two(tmp_path, note, edge1="local://", edge2="ssh://192.0.2.12:22?sudo=true")
+    done = plain_pytest("--hosts=chroot://edge1", "suite", cwd=tmp_path)
+    assert "chroot://edge1 cannot be reached" in done.stderr + done.stdout
+    done = plain_pytest("--hosts=chroot://root@192.0.2.12", "suite", cwd=tmp_path)
+    assert "chroot://root@192.0.2.12 cannot be reached" in done.stderr + done.stdout, "known by its address"
+
+
+def test_one_host_alone_is_whatever_the_uri_says(tmp_path: Path, note: Note) -> None:
+    suite_of_two(tmp_path, note)
+    assert "2 passed" in plain_pytest("--hosts=local://", "suite/test_edge1.py", cwd=tmp_path).stdout
+
+
+def test_one_machine_is_never_taken_for_two_hosts(tmp_path: Path, note: Note) -> None:
+    suite_of_two(tmp_path, note)
+    done = plain_pytest("--hosts=local://", "suite", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "not among --hosts=local://: edge1, edge2; local:// can be only one of them" in done.stderr
+    done = plain_pytest("--hosts=chroot://edge2", "suite/test_edge1.py", cwd=tmp_path)
+    assert "not among --hosts=chroot://edge2: edge1" in done.stderr
+
+
+INVENTORY = """\
+all:
+  vars: {ansible_connection: local}
+  children:
+    edge: {hosts: {edge1: {}, edge2: {}}}
+    other: {hosts: {db1: {}}}
+"""
+
+
+def test_ansible_s_inventory_says_which_host_is_which(tmp_path: Path, note: Note) -> None:
+    suite_of_two(tmp_path, note)
+    (tmp_path / "inventory.yml").write_text(INVENTORY)
+    inventory = "--ansible-inventory=inventory.yml"
+    done = plain_pytest("--hosts=ansible://all", inventory, "suite", cwd=tmp_path)
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
+    assert "NOT CHECKED" not in done.stdout
+    done = plain_pytest("--hosts=ansible://edge2", inventory, "suite", cwd=tmp_path)
+    assert "2 passed, 2 deselected" in done.stdout
+    assert "NOT CHECKED, as not among --hosts: edge1" in done.stdout
+    done = plain_pytest("--hosts=ansible://other", inventory, "suite/test_edge1.py", cwd=tmp_path)
+    assert "not among --hosts=ansible://other: edge1" in done.stderr
+
+
+def test_an_inventory_that_is_not_there_is_named(tmp_path: Path, note: Note) -> None:
+    suite_of_two(tmp_path, note)
+    done = plain_pytest("--hosts=ansible://all", "--ansible-inventory=nowhere.yml", "suite", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "ERROR: ansible://all: " in done.stderr
 
 
 def test_the_user_s_own_pytest_settings_do_not_reach_it(tmp_path: Path, note: Note) -> None:

@@ -20,7 +20,9 @@ from .kinds import Note, claimed, desired, expect
 def plain_pytest(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """pytest as somebody starts it who has testinfra and not nsprov."""
     command = [sys.executable, "-P", "-m", "pytest", "-p", "testinfra.plugin", "-p", "no:cacheprovider", *args]
-    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    # Ansible's programs are found beside this Python, as in an environment that is activated.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PATH": path}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 

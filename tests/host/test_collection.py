@@ -1,4 +1,4 @@
-"""The collection nsprov.core, as it is built: playbooks apply and verify roles on a host that is local or reached by ssh."""
+"""The collection nsprov.core, as it is built: playbooks apply and verify roles, on a local host and by ssh."""
 
 from __future__ import annotations
 

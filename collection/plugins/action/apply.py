@@ -30,7 +30,7 @@ class ActionModule(NsprovAction):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        checked, given = self.validate_argument_spec(argument_spec=_SPEC)
+        given = self.validate_argument_spec(argument_spec=_SPEC)[1]
         absent = given["state"] == "absent"
         if absent and given["roles"] is not None:
             return result | {

@@ -22,7 +22,7 @@ class ActionModule(NsprovAction):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        checked, given = self.validate_argument_spec(argument_spec=_SPEC)
+        given = self.validate_argument_spec(argument_spec=_SPEC)[1]
         given["roles"] = self._task.args.get("roles")
         with self.nsprov(task_vars, given) as nsprov:
             report = nsprov.handed.in_memory()

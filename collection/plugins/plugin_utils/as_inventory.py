@@ -19,9 +19,17 @@ from ansible.parsing.vault import VaultHelper
 from ansible.template import is_trusted_as_template
 
 #: What Ansible says of the run and not of the host; nsprov has its own, or they say nothing there.
-OF_THE_RUN = frozenset(
-    ["ansible_facts", "ansible_check_mode", "ansible_collection_name", "ansible_config_file", "ansible_dependent_role_names", "ansible_diff_mode", "ansible_forks", "ansible_inventory_sources", "ansible_limit", "ansible_loop", "ansible_loop_var", "ansible_index_var", "ansible_parent_role_names", "ansible_parent_role_paths", "ansible_play_batch", "ansible_play_hosts", "ansible_play_hosts_all", "ansible_play_name", "ansible_play_role_names", "ansible_playbook_python", "ansible_role_name", "ansible_role_names", "ansible_run_tags", "ansible_skip_tags", "ansible_verbosity", "ansible_version", "ansible_delegated_vars", "ansible_search_path", "environment", "group_names", "groups", "hostvars", "inventory_dir", "inventory_file", "inventory_hostname", "inventory_hostname_short", "omit", "play_hosts", "playbook_dir", "role_name", "role_names", "role_path", "role_uuid", "vars"]
-)
+OF_THE_RUN = frozenset({
+    "ansible_facts", "ansible_check_mode", "ansible_collection_name", "ansible_config_file",
+    "ansible_dependent_role_names", "ansible_diff_mode", "ansible_forks", "ansible_inventory_sources",
+    "ansible_limit", "ansible_loop", "ansible_loop_var", "ansible_index_var", "ansible_parent_role_names",
+    "ansible_parent_role_paths", "ansible_play_batch", "ansible_play_hosts", "ansible_play_hosts_all",
+    "ansible_play_name", "ansible_play_role_names", "ansible_playbook_python", "ansible_role_name",
+    "ansible_role_names", "ansible_run_tags", "ansible_skip_tags", "ansible_verbosity", "ansible_version",
+    "ansible_delegated_vars", "ansible_search_path", "environment", "group_names", "groups", "hostvars",
+    "inventory_dir", "inventory_file", "inventory_hostname", "inventory_hostname_short", "omit", "play_hosts",
+    "playbook_dir", "role_name", "role_names", "role_path", "role_uuid", "vars",
+})  # fmt: skip
 
 #: How a host is reached is said of the host that is worked on alone.
 _REACHING = re.compile(r"ansible_(\w*pass(word|phrase)?|\w*private_key|ssh_\w+|become\w*|connection)\Z")
@@ -67,8 +75,8 @@ def inventory_text(
     for group in named:
         # A host that is named here has its variables above.
         content = {
-            "hosts": dict.fromkeys((name for name in group.hosts if name in hosts), {}),
-            "children": dict.fromkeys(group.children, {}),
+            "hosts": {name: {} for name in group.hosts if name in hosts},
+            "children": {name: {} for name in group.children},
             "vars": group.variables,
         }
         lines.append(f"    {write.text(group.name)}: {write.value(content)}")

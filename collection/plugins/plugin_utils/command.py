@@ -38,10 +38,10 @@ def find_nsprov(given: str | None = None) -> str:
     """The command: what the task names, the variable NSPROV, the one beside Ansible's Python, or that of PATH."""
     for what, named in (("executable", given), ("the variable NSPROV", os.environ.get("NSPROV"))):
         if named:
-            found = shutil.which(os.path.expanduser(named))
+            found = shutil.which(Path(named).expanduser())
             if found is None:
                 raise AnsibleActionFail(f"{what} names {named}, which is not a program")
-            return found
+            return str(found)
     beside = Path(sys.executable).with_name("nsprov")
     found = str(beside) if os.access(beside, os.X_OK) else shutil.which("nsprov")
     if found is None:

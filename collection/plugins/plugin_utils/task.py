@@ -85,9 +85,7 @@ class NsprovAction(ActionBase):
         text = self._inventory(host, task_vars, given)
         projects = self._projects(task_vars)
         with handing_over(text, projects) as handed:
-            words = ["--limit", host]
-            if given.get("project"):
-                words += ["--project", given["project"]]
+            words = ["--limit", host, *(["--project", given["project"]] if given.get("project") else [])]
             for label, secret in self._loader._vault.secrets or ():
                 words += ["--vault-id", f"{label}@{handed.in_memory(secret.bytes)}"]
             paths = [*(given.get("roles_path") or ()), *(str(one / "roles") for one in projects)]
@@ -142,11 +140,11 @@ class NsprovAction(ActionBase):
     def _projects(self, task_vars: dict[str, Any]) -> list[Path]:
         """The folders that may hold roles/, files/ and templates/: the playbook's, and those of the inventories."""
         made = [Path(task_vars["playbook_dir"])]
-        for source in task_vars.get("ansible_inventory_sources") or ():
-            if "," not in source or os.path.exists(source):
-                folder = Path(source if os.path.isdir(source) else os.path.dirname(source))
-                made += [folder, *([folder.parent] if folder.name == "inventories" else [])]
-                made += [folder.parent.parent] if folder.parent.name == "inventories" else []
+        for source in map(Path, task_vars.get("ansible_inventory_sources") or ()):
+            if not source.exists():
+                continue  # a list of hosts
+            folder = source if source.is_dir() else source.parent
+            made += [folder, *(one.parent for one in (folder, folder.parent) if one.name == "inventories")]
         return list(dict.fromkeys(made))
 
 
@@ -242,7 +240,7 @@ def _from_vaulted_file(text: Any) -> bool:
 def _is_vaulted(path: str) -> bool:
     if path not in _SEEN:
         try:
-            with open(path, "rb") as file:
+            with Path(path).open("rb") as file:
                 _SEEN[path] = file.read(14) == b"$ANSIBLE_VAULT"
         except OSError:
             _SEEN[path] = False

@@ -28,6 +28,7 @@ COLLECTIONS = "/root/collections"
 CONTROLLER, HOST = "192.0.2.151", "192.0.2.152"
 PASSWORD = "opens-the-vault-9w"
 SECRET = "from-a-vault-77Kq"
+FILED = "in-a-vaulted-file-3mZ"
 SUDO = "sudo-password-5tX"
 
 TASKS = """\
@@ -268,7 +269,7 @@ def test_a_host_by_ssh_with_a_password_for_sudo_and_vaults_and_no_secret_is_told
     remote.write_inventory()
     controller = remote.controller
     controller.write(
-        f"{SITE}/group_vars/web/vault.yml", vault.encrypt(f"sudo_password: {SUDO}\nfiled: f-{SECRET}\n").decode()
+        f"{SITE}/group_vars/web/vault.yml", vault.encrypt(f"sudo_password: {SUDO}\nfiled: {FILED}\n").decode()
     )
     lines = "".join(f"  {line}\n" for line in inline.splitlines())
     controller.write(
@@ -293,14 +294,16 @@ def test_a_host_by_ssh_with_a_password_for_sudo_and_vaults_and_no_secret_is_told
             )
             assert played.recap["changed"] == int(bool(words))
             said += played.said
-        assert remote.host.run("cat /etc/motto").stdout == f"{SECRET} f-{SECRET}\n"
+        assert remote.host.run("cat /etc/motto").stdout == f"{SECRET} {FILED}\n"
         assert "(secret)" in said
         seen = controller.run("cat /root/seen").stdout
         assert "/tmp/nsprov-ansible-" in seen
-        for secret in (SECRET, SUDO, PASSWORD):
+        for secret in (SECRET, FILED, SUDO, PASSWORD):
             assert secret not in said + seen
         assert not controller.run("ls -d /tmp/nsprov-ansible-* 2>/dev/null; true").stdout
-        kept = controller.run(["grep", "-rlF", "-e", SECRET, "-e", SUDO, "/tmp", "/root", "/run"], check=False)
+        kept = controller.run(
+            ["grep", "-rlF", "-e", SECRET, "-e", FILED, "-e", SUDO, "/tmp", "/root", "/run"], check=False
+        )
         assert not kept.stdout
     finally:
         controller.run(["rm", "-rf", f"{SITE}/group_vars", f"{SITE}/password", "/root/watched", "/root/seen"])

@@ -259,6 +259,7 @@ def test_what_is_wrong_is_told_with_its_file_and_line_and_nothing_is_touched(loc
     unknown = local.play(apply={"roles": ["motto", "mott"]}, code=2)
     assert f"{SITE}/site.yml:" in unknown
     assert "did you mean 'motto'" in unknown
+    assert "nsprov-ansible-" not in unknown  # a file that the user never wrote
     assert "leave 'roles' out" in local.play(apply={"roles": ["motto"], "state": "absent"}, code=2)
 
 
@@ -284,7 +285,8 @@ def test_a_host_by_ssh_with_a_password_for_sudo_and_vaults_and_no_secret_is_told
     )
     said = ""
     try:
-        for words in (["--check", "--diff"], ["--diff"], []):
+        filed = ["-e", "motto='{{ filed }}'"]  # by itself, with nothing else that is secret beside it
+        for words in ([*filed, "--check", "--diff"], ["--check", "--diff"], ["--diff"], []):
             played = remote.playbook(
                 [
                     {"nsprov.core.apply": {"executable": "/root/watched"}, "register": "done"},

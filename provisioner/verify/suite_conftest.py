@@ -111,9 +111,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.getoption("collectonly"):
         return
     # pytest comes here after an error as well: what is not to be run is not connected to.
-    chosen_hosts(session.config, frozenset(host_name(item.path) for item in session.items))
+    ours = [item for item in session.items if item.path.is_relative_to(SUITE)]
+    chosen_hosts(session.config, frozenset(host_name(item.path) for item in ours))
     chosen: dict[str, list[tuple[str, Sequence[Any]]]] = {}
-    for item in (one for one in session.items if one.path.is_relative_to(SUITE)):
+    for item in ours:
         calls = chosen.setdefault(host_name(item.path), [])
         if isinstance(item, Fact):
             calls += calls_of(item.path).get(item.check.__name__, ())

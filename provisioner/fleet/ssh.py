@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from provisioner.fleet.bundle import Bundle
     from provisioner.fleet.ssh_options import SshOptions
 
-__all__ = ["SshChannel", "ssh_target"]
+__all__ = ["SshChannel", "run_by_ssh", "ssh_target"]
 
 #: What ssh exits with for itself, and not for the command.
 _SSH_FAILED = 255
@@ -59,6 +59,7 @@ def ssh_target(name: str, options: SshOptions) -> AgentTarget:
         HostError: sudo refuses, or the bundle cannot be put there, or was tampered with.
     """
     from provisioner.fleet.agent import AgentTarget
+    from provisioner.fleet.ssh_options import WitnessUri
 
     here = bundle.find(os.uname().machine)
     try:
@@ -69,13 +70,38 @@ def ssh_target(name: str, options: SshOptions) -> AgentTarget:
         return AgentTarget(
             name,
             channel,
-            options.testinfra_uri(_control_path()),
+            WitnessUri(name, options),
             lasting_uri=options.testinfra_uri(),
             answer_seconds=options.answer_seconds,
         )
     except NsprovError:
         channel.close()
         raise
+
+
+def run_by_ssh(options: SshOptions, script: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a shell script on the host as root, without an agent. Raises UnreachableError when there is no way there."""
+    prompt = f"[nsprov-{secrets.token_hex(8)}]"
+    argv = [*options.argv(_control_path()), _command(options, prompt, f"exec </dev/null\n{script}")]
+    # Where sudo asks for nothing after all, nothing reads the password.
+    password = options.become.password if options.become else None
+    try:
+        done = subprocess.run(
+            argv,
+            input=f"{password}\n".encode() if password is not None else b"",
+            capture_output=True,
+            env=_environment(options),
+            timeout=options.answer_seconds,
+        )
+    except subprocess.TimeoutExpired:
+        seconds = options.answer_seconds
+        raise UnreachableError(f"{options.host} has not answered for {seconds} s", hint="it hangs") from None
+    except OSError as error:
+        raise HostError.from_os(f"cannot run {options.executable}", error) from None
+    done.stderr = done.stderr.replace(prompt.encode(), b"")
+    if done.returncode == _SSH_FAILED:
+        raise _why(options.host, options, done.stderr.decode(errors="replace"), _SSH_FAILED)
+    return done
 
 
 class _OtherMachineError(Exception):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from xml.etree import ElementTree
 
 from provisioner.errors import UsageError
+from provisioner.fleet.ssh_options import WITNESS_VARIABLE, WitnessUri
 from provisioner.secrets import redact, without_secrets
 from provisioner.verify.suite import file_stem, write_suite
 
@@ -136,18 +137,23 @@ def run_suite(
             *select,
             *map(str, parts),
         ]
-        done = subprocess.run(command, env=_environment(key), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        environment = _environment(key, target)
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         return _result(done, results)
 
 
-def _environment(key: bytes | None) -> dict[str, str]:
-    """This process's environment, without secrets, and without what would lead pytest astray."""
+def _environment(key: bytes | None, target: str) -> dict[str, str]:
+    """This process's environment, without its secrets, and without what would lead pytest astray.
+
+    The secrets that pytest must have, to seal files and to reach its host, it has here and nowhere else.
+    """
     given = without_secrets(os.environ)
     kept = {name: value for name, value in given.items() if not name.startswith(("PYTEST_", "COV_CORE_"))}
     package = str(Path(__file__).parents[2])
     return (
         kept
         | ({"NSPROV_VERIFY_KEY": key.hex()} if key else {})
+        | ({WITNESS_VARIABLE: target.options.to_json()} if isinstance(target, WitnessUri) else {})
         | {
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import testinfra
@@ -210,6 +210,9 @@ class _Given(NamedTuple):
 
 def _given(config: pytest.Config, part: str) -> Iterator[_Given]:
     found = urlsplit(part if "://" in part else f"//{part}")
+    if found.scheme.startswith("nsprov-"):
+        yield _Given(part, set())  # of a run of nsprov's own, which is about one host
+        return
     if found.scheme != "ansible":
         yield _Given(part, _places(found.netloc))
         return
@@ -244,6 +247,8 @@ def _connect(spec: str, config: pytest.Config) -> Any:
             spec,
             ssh_config=option.ssh_config,
             ssh_identity_file=option.ssh_identity_file,
+            # testinfra reads them from its option, and not from a URI.
+            ssh_extra_args=parse_qs(urlsplit(spec).query).get("ssh_extra_args", [option.ssh_extra_args])[0],
             sudo=option.sudo,
             sudo_user=option.sudo_user,
             ansible_inventory=option.ansible_inventory,

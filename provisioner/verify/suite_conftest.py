@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from shutil import which
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -216,6 +217,8 @@ def _given(config: pytest.Config, part: str) -> Iterator[_Given]:
     if found.scheme != "ansible":
         yield _Given(part, _places(found.netloc))
         return
+    if which("ansible-inventory") is None:
+        raise pytest.UsageError(f"{part} needs ansible-inventory, which is not there: pip install ansible-core")
     try:
         backends = get_backends([part], ansible_inventory=config.option.ansible_inventory)
     except Exception as error:  # what ansible-inventory says of the inventory

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
@@ -258,6 +260,14 @@ def test_limits_are_what_the_kernel_has_and_read_as_systemd_writes_them(limited:
     assert "did you mean MemoryMax?" in told
     told = reason(limited, "def test_it(slice): assert slice('tenants').limit('CPUQuota') == '512M'")
     assert "expected one like 50%, or infinity" in told
+
+
+def test_the_examples_of_the_page_hold(limited: Box) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "verify.md").read_text("utf-8")
+    [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert_passes(limited, example)
+    [failure] = re.findall(r"^    E   (assert .*)$", page, re.MULTILINE)
+    assert failure in reason(limited, "def test_it(netns): assert netns('blue').can_reach(netns('green'), 22)")
 
 
 def test_a_limit_whose_controller_is_missing_is_no_limit_and_says_why(machine: Box) -> None:

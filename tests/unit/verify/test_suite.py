@@ -17,10 +17,12 @@ from provisioner.verify.suite import write_suite
 from .kinds import Note, claimed, desired, expect
 
 
-def plain_pytest(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def plain_pytest(*args: str, cwd: Path, more: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """pytest as somebody starts it who has testinfra and not nsprov."""
     command = [sys.executable, "-P", "-m", "pytest", "-p", "testinfra.plugin", "-p", "no:cacheprovider", *args]
-    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    # With what stands beside this Python: ansible-inventory.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PATH": path} | (more or {})
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -158,7 +160,9 @@ def test_an_inventory_that_is_not_there_is_named(tmp_path: Path, note: Note) -> 
     suite_of_two(tmp_path, note)
     done = plain_pytest("--hosts=ansible://all", "--ansible-inventory=nowhere.yml", "suite", cwd=tmp_path)
     assert done.returncode == 4
-    assert "ERROR: ansible://all: " in done.stderr
+    assert "ERROR: ansible://all: No inventory was parsed" in done.stderr
+    done = plain_pytest("--hosts=ansible://all", "suite", cwd=tmp_path, more={"PATH": "/nowhere"})
+    assert "ERROR: ansible://all needs ansible-inventory, which is not there: pip install ansible-core" in done.stderr
 
 
 def test_the_user_s_own_pytest_settings_do_not_reach_it(tmp_path: Path, note: Note) -> None:

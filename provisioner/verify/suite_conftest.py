@@ -31,7 +31,7 @@ __all__ = ["netns", "slice_", "unit"]
 
 SUITE = Path(__file__).parent
 #: The hosts whose tests were collected.
-_COLLECTED = pytest.StashKey[set[str]]()
+_COLLECTED = pytest.StashKey[frozenset[str]]()
 
 
 class Fact(pytest.Item):
@@ -80,11 +80,10 @@ def pytest_pycollect_makeitem(collector: pytest.Module, name: str, obj: object) 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out the tests of hosts that are not among ``--hosts``."""
-    names = {host_name(item.path) for item in items}
-    found = chosen_hosts(config, frozenset(names))
-    if found is None or not items:
+    names = config.stash[_COLLECTED] = frozenset(host_name(item.path) for item in items)
+    found = chosen_hosts(config, names)
+    if found is None:
         return
-    config.stash[_COLLECTED] = names
     left_out = [item for item in items if host_name(item.path) not in found]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -93,9 +92,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     # Where xdist's workers have collected, and not this process, it may be any of the suite's.
-    names = config.stash.get(_COLLECTED, set(_declared()))
+    names = config.stash.get(_COLLECTED, frozenset(_declared()))
     try:
-        found = chosen_hosts(config, frozenset(names))
+        found = chosen_hosts(config, names)
     except pytest.UsageError:
         return  # it has been said
     missing = sorted(names - set(found)) if found is not None else []
@@ -107,6 +106,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Connects to each host, asks it for most of what the chosen facts need, and sends the packets."""
     if session.config.getoption("collectonly"):
         return
+    # pytest comes here as well when the hosts were refused: then it is refused again, before any is connected.
+    chosen_hosts(session.config, session.config.stash.get(_COLLECTED, frozenset()))
     chosen: dict[str, list[tuple[str, Sequence[Any]]]] = {}
     for item in session.items:
         calls = chosen.setdefault(host_name(item.path), [])
@@ -172,7 +173,7 @@ def host_of(config: pytest.Config, name: str) -> Any:
 
 def hostspec(config: pytest.Config, name: str) -> str:
     """The testinfra URI of a host: the one that ``--hosts`` gives, or the one it was written with."""
-    found = chosen_hosts(config, frozenset([name]))
+    found = chosen_hosts(config, config.stash[_COLLECTED])
     target = found.get(name) if found is not None else _declared().get(name, {}).get("target")
     if not target:
         raise pytest.UsageError(f"say how to reach {name}: --hosts=local://, or --hosts=ssh://{name}")

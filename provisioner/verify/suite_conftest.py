@@ -106,8 +106,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Connects to each host, asks it for most of what the chosen facts need, and sends the packets."""
     if session.config.getoption("collectonly"):
         return
-    # pytest comes here as well when the hosts were refused: then it is refused again, before any is connected.
-    chosen_hosts(session.config, session.config.stash.get(_COLLECTED, frozenset()))
     chosen: dict[str, list[tuple[str, Sequence[Any]]]] = {}
     for item in session.items:
         calls = chosen.setdefault(host_name(item.path), [])
@@ -173,6 +171,7 @@ def host_of(config: pytest.Config, name: str) -> Any:
 
 def hostspec(config: pytest.Config, name: str) -> str:
     """The testinfra URI of a host: the one that ``--hosts`` gives, or the one it was written with."""
+    # Of all that were collected: pytest finishes a collection whose hosts were refused, and then it is refused again.
     found = chosen_hosts(config, config.stash[_COLLECTED])
     target = found.get(name) if found is not None else _declared().get(name, {}).get("target")
     if not target:

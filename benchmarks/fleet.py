@@ -63,8 +63,6 @@ _TENANT = """\
 class MemoryTarget(Target):
     """A host that has what its steps made."""
 
-    testinfra_uri = "local://"
-
     def __init__(self, name: str, facts: Mapping[str, Any]) -> None:
         self.name = name
         self._facts = facts

@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from provisioner.host.sandbox import Sandbox
-from tests.host.sshd import authorize, start_sshd
+from tests.host.sshd import address_of, authorize, start_sshd
 
 _TASKS = """\
 - netns: {name: "{{ item.name }}"}
@@ -111,7 +111,7 @@ def _open(controller: Sandbox, hosts: list[Sandbox]) -> list[str]:
     for host in hosts:
         key = start_sshd(host)
         authorize(host, "root", public)
-        address = host.run("ip -4 -o addr show uplink0 | grep -o 'inet [0-9.]*' | cut -d' ' -f2").stdout.strip()
+        address = address_of(host)
         addresses.append(address)
         known.append(f"{address} {key}\n")
     controller.write("/root/.ssh/known_hosts", "".join(known))
@@ -151,7 +151,10 @@ def _commands(hosts: int) -> dict[str, str]:
 def _runner(controller: Sandbox, command: str) -> Callable[[], float]:
     def run() -> float:
         began = time.monotonic()
-        controller.run(f"cd {_FOLDER} && export HOME=/root LC_ALL=C.UTF-8 && {command}", timeout=600)
+        line = f"cd {_FOLDER} && export HOME=/root LC_ALL=C.UTF-8 && {command}"
+        done = controller.run(line, timeout=600, check=False)
+        if done.returncode != 0:
+            raise SystemExit(f"{command} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
         return time.monotonic() - began
 
     return run

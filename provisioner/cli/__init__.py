@@ -46,7 +46,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _VISIBLE = {number: f"\\x{number:02x}" for number in (*range(32), 127) if number != ord("\n")}
 
 #: The modules that add commands, in the order that --help shows them.
-_COMMANDS = ("apply", "verify", "rehearse", "inventory", "picture", "sandbox", "exec", "explain", "doctor")
+_COMMANDS = (
+    *("apply", "verify", "rehearse", "inventory", "picture", "sandbox", "exec", "explain", "doctor"),
+    *("pull", "agent"),
+)
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["opening_vaults", "plan_key"]
+__all__ = ["opening_vaults", "plan_key", "use_passwords"]
 
 _PASSWORD_FILE = Annotated[
     list[str] | None,
@@ -33,7 +33,7 @@ def opening_vaults(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(**given: Any) -> None:
         own = {name: given.pop(name) for name in _OPTIONS}
-        _use_passwords(own["vault_password_file"] or [], own["vault_id"] or [], own["ask_vault_pass"])
+        use_passwords(own["vault_password_file"] or [], own["vault_id"] or [], own["ask_vault_pass"])
         command(**given)
 
     own = inspect.signature(command, eval_str=True)
@@ -45,7 +45,8 @@ def opening_vaults(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _use_passwords(files: list[str], ids: list[str], ask: bool) -> None:
+def use_passwords(files: list[str], ids: list[str], ask: bool) -> None:
+    """Open vaults with these from now on, and with what the environment names."""
     import os
     from dataclasses import replace
 

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -225,7 +226,15 @@ def _goes_on(batch: Batch, batches: Sequence[Batch]) -> bool:
     from provisioner.report.text import counted
 
     left = sum(len(one.hosts) for one in batches) - len(batch.hosts)
-    return typer.confirm(f"The canary is done. Go on with {counted(left, 'host')}?")
+    # No step is in hand: Ctrl-C is an answer here.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return typer.confirm(f"The canary is done. Go on with {counted(left, 'host')}?")
+    except typer.Abort:
+        typer.echo()
+        return False
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _tell_end(
@@ -351,7 +360,10 @@ class Board:
                 self.done += 1
                 self.in_batch += 1
             self.failed += not outcome.ok
-        if not self.quiet:
+        if self.total == 1 and outcome.result is None and not outcome.ok:
+            self.clear()
+            typer.echo(f"nsprov: {outcome.reason}", err=True)
+        elif not self.quiet:
             lines = self._lines(outcome)
             if lines:
                 self.clear()

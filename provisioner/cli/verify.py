@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from provisioner.model import Desired
+    from provisioner.verify.reach import Reach
 
 __all__ = ["add_to", "verify_and_print"]
 
@@ -62,11 +63,10 @@ def verify(
     )
     with connected(session) as fleet:
         desired = fleet.build(session)
-        uris = {name: target.testinfra_uri for name, target in fleet.targets.items()}
         if write is not None:
             _write(write, session, desired, {name: target.lasting_uri for name, target in fleet.targets.items()})
             return
-        hosts = {name: (desired[name], uris[name]) for name in desired}
+        hosts = {name: (desired[name], fleet.targets[name].reach) for name in desired}
         proved = verify_and_print(hosts, project=_project(session), junitxml=junitxml, verbose=verbose)
         say_lost(fleet.unreachable, alone=len(session.hosts) == 1)
         proved = proved and not fleet.unreachable
@@ -75,13 +75,13 @@ def verify(
 
 
 def verify_and_print(
-    hosts: Mapping[str, tuple[Desired, str]],
+    hosts: Mapping[str, tuple[Desired, Reach]],
     *,
     project: str = "default",
     junitxml: Path | None = None,
     verbose: bool = False,
 ) -> bool:
-    """Check hosts, each with what it shall have and its testinfra URI; print the report; whether all of it holds."""
+    """Check hosts, each with what it shall have and the way to it; print the report; whether all of it holds."""
     from provisioner.verify.report import render
     from provisioner.verify.runner import verify_hosts
 

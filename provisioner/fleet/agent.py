@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from provisioner.model import Address, Resource, Scope, Snapshot, Step, StepResult
+    from provisioner.verify.reach import Reach
 
 __all__ = ["AgentTarget", "Channel", "serve", "serve_socket"]
 
@@ -127,14 +128,14 @@ class AgentTarget(Target):
         self,
         name: str,
         channel: Channel,
-        testinfra_uri: str,
+        reach: Reach,
         *,
         lasting_uri: str | None = None,
         answer_seconds: int | None = None,
     ) -> None:
         self.name = name
-        self.testinfra_uri = testinfra_uri
-        self.lasting_uri = lasting_uri or testinfra_uri
+        self.reach = reach
+        self.lasting_uri = lasting_uri or (reach if isinstance(reach, str) else reach.uri)
         self._channel = channel
         self._answer_seconds = answer_seconds
         channel.socket.settimeout(answer_seconds)

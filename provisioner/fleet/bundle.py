@@ -59,7 +59,8 @@ def find(arch: str) -> Bundle:
         return made()
     raise NsprovError(
         f"there is no agent for processors of the kind {arch}",
-        hint="make it on such a machine, with 'nsprov agent --bundle FOLDER', and name its folder in NSPROV_BUNDLES",
+        hint="make it on such a machine, with 'python -m provisioner.fleet.bundling FOLDER', "
+        "and name its folder in NSPROV_BUNDLES",
     )
 
 
@@ -92,7 +93,7 @@ whole() {{
     [ -z "$(find . -perm /022 -o -not -user 0)" ] || refuse "files in $1 are not root's alone"
 }}
 for one in "${{folder%/*}}" "$folder"; do
-    [ -e "$one" ] || [ -h "$one" ] || mkdir -m 755 "$one" || full "cannot make $one"
+    [ -e "$one" ] || [ -h "$one" ] || mkdir -m 755 "$one" || [ -d "$one" ] || full "cannot make $one"
     own "$one"
 done
 if [ ! -e "$folder/$id" ] && [ ! -h "$folder/$id" ]; then
@@ -110,13 +111,15 @@ if [ ! -e "$folder/$id" ] && [ ! -h "$folder/$id" ]; then
     trap - EXIT
     rm -rf "$fresh"
     for old in "$folder"/*; do
-        # What is an hour young may be on its way there; what is mapped by a process is in use.
+        # What is an hour young may be on its way there; where a process works is in use.
         [ "$old" = "$folder/$id" ] || [ -n "$(find "$old" -prune -mmin -60)" ] && continue
-        grep -qs "$old/" /proc/[0-9]*/maps || rm -rf "$old"
+        find /proc/[0-9]*/cwd -prune -lname "$old" 2>/dev/null | grep -q . || rm -rf "$old"
     done
 fi
 own "$folder/$id"
 whole "$folder/$id"
 say ready
+# What the agent makes has the modes that it has of an apply on the host itself.
+umask 022
 exec ./agent
 """

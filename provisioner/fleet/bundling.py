@@ -3,11 +3,14 @@
 So an agent is always of the version of its controller, and needs nothing on a host but a libc that is not older than
 the controller's. What is laid out: the interpreter, the standard library and the packages as compiled modules without
 their sources, and the shared libraries of all that which are not of the libc.
+
+``python -m provisioner.fleet.bundling FOLDER`` puts the bundle into a folder, for controllers elsewhere.
 """
 
 from __future__ import annotations
 
 import fcntl
+import functools
 import gzip
 import hashlib
 import importlib.util
@@ -37,19 +40,31 @@ _PACKAGES = ("pydantic", "pydantic_core", "annotated_types", "typing_extensions"
 _CONTROLLER = ("cli", "config", "report", "shipped", "verify")
 #: What no agent imports: of the standard library by the names of modules, and of packages by their folders.
 _LEFT_OUT = {
-    *("__phello__", "antigravity", "asyncio", "bdb", "cProfile", "cgi", "cgitb", "chunk", "code", "codeop", "curses"),
-    *("dbm", "distutils", "doctest", "_pyio", "ensurepip", "ftplib", "http", "idlelib", "imaplib", "imghdr", "lib2to3"),
-    *("mailbox", "mailcap", "msilib", "multiprocessing", "nntplib", "optparse", "pdb", "pickletools", "pip", "pipes"),
-    *("poplib", "profile", "pstats", "pyclbr", "pydoc", "pydoc_data", "smtpd", "smtplib", "sndhdr", "sqlite3", "ssl"),
-    *("sunau", "symtable", "tabnanny", "telnetlib", "test", "this", "timeit", "tkinter", "trace", "turtle"),
+    *("__hello__", "__phello__", "_aix_support", "_bootsubprocess", "_distutils_system_mod", "_osx_support", "_pyio"),
+    *("_py_abc", "_pydecimal", "aifc", "antigravity", "asynchat", "asyncio", "asyncore", "bdb", "bz2", "cProfile"),
+    *("cgi", "cgitb", "chunk", "cmd", "code", "codeop", "colorsys", "compileall", "configparser", "crypt", "curses"),
+    *("dbm", "distutils", "doctest", "ensurepip", "filecmp", "fileinput", "ftplib", "getopt", "getpass", "gettext"),
+    *("graphlib", "http", "idlelib", "imaplib", "imghdr", "imp", "lib2to3", "lzma", "mailbox", "mailcap", "mimetypes"),
+    *("modulefinder", "msilib", "multiprocessing", "netrc", "nntplib", "nturl2path", "optparse", "pdb", "pickletools"),
+    *("pip", "pipes", "plistlib", "poplib", "profile", "pstats", "pty", "py_compile", "pyclbr", "pydoc", "pydoc_data"),
+    *("rlcompleter", "sched", "shelve", "site", "sitecustomize", "smtpd", "smtplib", "sndhdr", "socketserver"),
+    *("sqlite3", "sre_compile", "sre_constants", "sre_parse", "ssl", "statistics", "sunau", "symtable", "tabnanny"),
+    *("telnetlib", "test", "this", "timeit", "tkinter", "tomllib", "trace", "tracemalloc", "tty", "turtle"),
     *("turtledemo", "unittest", "uu", "venv", "wave", "webbrowser", "wsgiref", "xdrlib", "xml", "xmlrpc", "zipapp"),
     *("site-packages", "dist-packages"),
 }
-_LEFT_OUT_FOLDERS = ("pydantic/v1", "pydantic/deprecated", "pystemd/__main__", "pystemd/daemon")
+_LEFT_OUT_FOLDERS = (
+    *("annotated_types/test_cases", "pydantic/deprecated", "pydantic/mypy", "pydantic/v1"),
+    *("pystemd/cutils", "pystemd/daemon", "pystemd/futures", "pystemd/journal", "pystemd/machine1", "pystemd/run"),
+    "pystemd/__main__",
+)
+#: The codecs that a process with UTF-8 for all and everything meets.
+_ENCODINGS = ("__init__", "aliases", "ascii", "idna", "latin_1", "punycode", "utf_8")
 #: Extension modules of the interpreter that pull in large libraries; what wants them goes on without.
 _LEFT_OUT_EXTENSIONS = (
     *("_bz2", "_crypt", "_curses", "_dbm", "_gdbm", "_hashlib", "_lzma", "_sqlite3", "_ssl", "_tkinter", "_uuid"),
-    *("_asyncio", "_codecs_", "_multibytecodec", "_test", "_xx", "audioop", "nis", "ossaudiodev", "readline"),
+    *("_asyncio", "_codecs_", "_ctypes_test", "_lsprof", "_multibytecodec", "_multiprocessing", "_posixshmem"),
+    *("_test", "_xx", "audioop", "nis", "ossaudiodev", "readline", "xx"),
 )
 #: Libraries that every host with systemd has, and that must be its own.
 _OF_THE_HOST = re.compile(
@@ -58,6 +73,9 @@ _OF_THE_HOST = re.compile(
 )
 #: Opened by name when they are wanted, so no file says so.
 _OPENED = ("libnftables.so.1",)
+
+#: How many bundles the cache has at most.
+_KEPT = 8
 
 _START = """\
 #!/bin/sh
@@ -81,19 +99,32 @@ def made() -> Bundle:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (stamp.exists() and (cache / stamp.read_text()).exists()):
                 stamp.write_text(_make(cache).name)
+                _forget_old_ones(cache)
         return Bundle.of(cache / stamp.read_text())
     except OSError as error:
         raise HostError.from_os(f"cannot make the agent's bundle in {cache}", error) from None
 
 
+@functools.cache
 def _mark() -> str:
-    """What changes when a bundle of the same sources would be another one."""
+    """What changes when a bundle of the same sources would be another one. Asked for each host, and read once."""
     mark = hashlib.sha256(f"{sys.version}{platform.machine()}".encode())
     root = Path(provisioner.__file__).parent
-    for path in sorted([*root.rglob("*.py"), *root.rglob("*.json")]):
+    packages = [Path(spec.origin) for spec in map(importlib.util.find_spec, _PACKAGES) if spec and spec.origin]
+    for path in [Path(sys.executable).resolve(), *packages, *sorted([*root.rglob("*.py"), *root.rglob("*.json")])]:
         status = path.stat()
         mark.update(f"{path}{status.st_size}{status.st_mtime_ns}".encode())
     return mark.hexdigest()[:16]
+
+
+def _forget_old_ones(cache: Path) -> None:
+    """Each change of a source makes a bundle of its own: the last few are kept, for the checkouts at work."""
+    by_age = sorted(cache.glob("agent-*.tar.gz"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for archive in by_age[_KEPT:]:
+        archive.unlink()
+    for stamp in cache.glob("*.name"):
+        if not (cache / stamp.read_text()).exists():
+            stamp.unlink()
 
 
 def _make(cache: Path) -> Path:
@@ -152,6 +183,8 @@ def _standard_modules(library: Path) -> Iterator[Path]:
         parts = path.relative_to(library).parts
         top = parts[0].removesuffix(".py")
         if top in _LEFT_OUT or top.startswith("config-") or {"__pycache__", "test", "tests"} & set(parts):
+            continue
+        if top == "encodings" and path.stem not in _ENCODINGS:
             continue
         yield path
 
@@ -217,3 +250,28 @@ def _found(name: str) -> list[Path]:
     """Where the loader finds a library of this name."""
     done = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=False)
     return [Path(line.split("=>")[1].strip()) for line in done.stdout.splitlines() if line.split()[:1] == [name]][:1]
+
+
+def main() -> int:
+    """Put the bundle into the folder that is named, and print its file."""
+    if len(sys.argv) != 2:
+        print("usage: python -m provisioner.fleet.bundling FOLDER", file=sys.stderr)
+        return 64
+    folder = Path(sys.argv[1])
+    try:
+        archive = made().archive
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob(f"agent-{platform.machine()}-*.tar.gz"):
+            old.unlink()
+        print(shutil.copyfile(archive, folder / archive.name))
+    except NsprovError as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"cannot write to {folder}: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

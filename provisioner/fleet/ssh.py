@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from provisioner.fleet.agent import AgentTarget
     from provisioner.fleet.bundle import Bundle
     from provisioner.fleet.ssh_options import SshOptions
+    from provisioner.verify.reach import SshReach
 
-__all__ = ["SshChannel", "run_by_ssh", "ssh_target"]
+__all__ = ["SshChannel", "ssh_target"]
 
 #: What ssh exits with for itself, and not for the command.
 _SSH_FAILED = 255
@@ -59,7 +60,6 @@ def ssh_target(name: str, options: SshOptions) -> AgentTarget:
         HostError: sudo refuses, or the bundle cannot be put there, or was tampered with.
     """
     from provisioner.fleet.agent import AgentTarget
-    from provisioner.fleet.ssh_options import WitnessUri
 
     here = bundle.find(os.uname().machine)
     try:
@@ -70,38 +70,13 @@ def ssh_target(name: str, options: SshOptions) -> AgentTarget:
         return AgentTarget(
             name,
             channel,
-            WitnessUri(name, options),
+            _reach(name, options),
             lasting_uri=options.testinfra_uri(),
             answer_seconds=options.answer_seconds,
         )
     except NsprovError:
         channel.close()
         raise
-
-
-def run_by_ssh(options: SshOptions, script: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a shell script on the host as root, without an agent. Raises UnreachableError when there is no way there."""
-    prompt = f"[nsprov-{secrets.token_hex(8)}]"
-    argv = [*options.argv(_control_path()), _command(options, prompt, f"exec </dev/null\n{script}")]
-    # Where sudo asks for nothing after all, nothing reads the password.
-    password = options.become.password if options.become else None
-    try:
-        done = subprocess.run(
-            argv,
-            input=f"{password}\n".encode() if password is not None else b"",
-            capture_output=True,
-            env=_environment(options),
-            timeout=options.answer_seconds,
-        )
-    except subprocess.TimeoutExpired:
-        seconds = options.answer_seconds
-        raise UnreachableError(f"{options.host} has not answered for {seconds} s", hint="it hangs") from None
-    except OSError as error:
-        raise HostError.from_os(f"cannot run {options.executable}", error) from None
-    done.stderr = done.stderr.replace(prompt.encode(), b"")
-    if done.returncode == _SSH_FAILED:
-        raise _why(options.host, options, done.stderr.decode(errors="replace"), _SSH_FAILED)
-    return done
 
 
 class _OtherMachineError(Exception):
@@ -275,14 +250,31 @@ def _command(options: SshOptions, prompt: str, script: str) -> str:
     return shlex.join(words)
 
 
+def _reach(name: str, options: SshOptions) -> SshReach:
+    """How verification goes there, over the same connection where it is kept."""
+    from provisioner.verify.reach import SshReach
+
+    become = options.become
+    return SshReach(
+        name,
+        tuple(options.argv(_control_path())),
+        _secrets_of(options),
+        sudo=become.executable if become else None,
+        sudo_password=become.password if become else None,
+    )
+
+
 def _environment(options: SshOptions) -> dict[str, str]:
     from provisioner.secrets import without_secrets
 
-    environment = without_secrets(os.environ)
-    environment["LC_ALL"] = "C"
+    return without_secrets(os.environ) | {"LC_ALL": "C"} | _secrets_of(options)
+
+
+def _secrets_of(options: SshOptions) -> dict[str, str]:
+    """By what ssh is told the secrets that it asks for."""
     if not options.asks:
-        return environment
-    environment |= {"SSH_ASKPASS": str(_askpass()), "SSH_ASKPASS_REQUIRE": "force"}
+        return {}
+    environment = {"SSH_ASKPASS": str(_askpass()), "SSH_ASKPASS_REQUIRE": "force"}
     if options.password is not None:
         environment["NSPROV_SSH_PASSWORD"] = str(options.password)
     if options.passphrase is not None:

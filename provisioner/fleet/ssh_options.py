@@ -6,12 +6,11 @@ and jump hosts mean what they mean everywhere else.
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from provisioner.errors import Problems
 from provisioner.secrets import learn
@@ -19,7 +18,7 @@ from provisioner.secrets import learn
 if TYPE_CHECKING:
     from provisioner.config.source import Map
 
-__all__ = ["CONNECTION_VARIABLES", "Become", "SshOptions", "WitnessUri", "ssh_options"]
+__all__ = ["CONNECTION_VARIABLES", "Become", "SshOptions", "ssh_options"]
 
 #: Seconds for a connection to be made, as in Ansible.
 CONNECT_SECONDS = 10
@@ -30,11 +29,6 @@ ALIVE_SECONDS = 10
 ALIVE_COUNT = 3
 #: How long a connection is kept for the next command, as in Ansible.
 PERSIST_SECONDS = 60
-
-#: The scheme of the URIs by which nsprov's own runs of testinfra reach a host by ssh.
-WITNESS_SCHEME = "nsprov-ssh"
-#: Where the process of pytest has the options of the host that it is about.
-WITNESS_VARIABLE = "NSPROV_VERIFY_SSH"
 
 _HOST = ("ansible_ssh_host", "ansible_host")
 _PORT = ("ansible_ssh_port", "ansible_port")
@@ -102,7 +96,14 @@ class SshOptions:
             *(["-p", str(self.port)] if self.port is not None else []),
             *(["-l", self.user] if self.user is not None else []),
             *(["-i", self.key] if self.key is not None else []),
-            *self._manners(),
+            *_option("ConnectTimeout", self.connect_seconds),
+            *_option("ServerAliveInterval", ALIVE_SECONDS),
+            *_option("ServerAliveCountMax", ALIVE_COUNT),
+            *_option("LogLevel", "ERROR"),
+            # Nobody sits there to be asked; with a password, what ssh asks goes to a program that knows it.
+            *(_option("BatchMode", "yes") if not self.asks else _option("NumberOfPasswordPrompts", 1)),
+            *(_option("StrictHostKeyChecking", "no") if not self.host_key_checking else []),
+            *(_option("UserKnownHostsFile", "/dev/null") if not self.host_key_checking else []),
         ]
         if control_path is not None:
             options += [
@@ -113,47 +114,11 @@ class SshOptions:
         return [self.executable, "-T", *options, "--", self.host]
 
     def testinfra_uri(self) -> str:
-        """How anybody's testinfra reaches the same host, but for secrets, which it has to be given by other ways.
-
-        Of ``ssh_extra_args`` in a URI testinfra makes nothing; the suites that nsprov writes hand it over.
-        """
-        user = f"{quote(self.user, safe='')}@" if self.user else ""
+        """How testinfra reaches the same host from a written suite, which reads ``ssh_extra_args`` of a URI."""
+        words = self.argv(None)[2:-2]
+        query = {"ssh_extra_args": shlex.join(words), **({"sudo": "true"} if self.become else {})}
         host = f"[{self.host}]" if ":" in self.host else self.host
-        port = f":{self.port}" if self.port is not None else ""
-        query = {
-            **({"sudo": "true"} if self.become else {}),
-            **({"ssh_identity_file": self.key} if self.key else {}),
-            "ssh_extra_args": shlex.join([*self.arguments, *self._manners()]),
-        }
-        return f"ssh://{user}{host}{port}?{urlencode(query)}"
-
-    def to_json(self) -> str:
-        """All of it, with the secrets."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> SshOptions:
-        given = json.loads(text)
-        become = Become(**given["become"]) if given["become"] else None
-        return cls(**(given | {"become": become, "arguments": tuple(given["arguments"])}))
-
-    def _manners(self) -> list[str]:
-        return [
-            *_option("ConnectTimeout", self.connect_seconds),
-            *_option("ServerAliveInterval", ALIVE_SECONDS),
-            *_option("ServerAliveCountMax", ALIVE_COUNT),
-            *_option("LogLevel", "ERROR"),
-            # Nobody sits there to be asked; with a password, what ssh asks goes to a program that knows it.
-            *(_option("BatchMode", "yes") if not self.asks else _option("NumberOfPasswordPrompts", 1)),
-            *(_option("StrictHostKeyChecking", "no") if not self.host_key_checking else []),
-            *(_option("UserKnownHostsFile", "/dev/null") if not self.host_key_checking else []),
-        ]
-
-    def learn_secrets(self) -> None:
-        """Nothing that this process writes shall show them."""
-        for secret in (self.password, self.passphrase, self.become.password if self.become else None):
-            if secret:
-                learn(secret)
+        return f"ssh://{host}?{urlencode(query)}"
 
     @property
     def asks(self) -> bool:
@@ -164,20 +129,6 @@ class SshOptions:
     def label(self) -> str:
         """The host as a person would give it to ssh."""
         return f"{self.user}@{self.host}" if self.user else self.host
-
-
-class WitnessUri(str):
-    """The URI that nsprov's own runs of testinfra reach a host by, and the options that are not told in it.
-
-    They hold secrets, which the process of pytest is given by its environment.
-    """
-
-    options: SshOptions
-
-    def __new__(cls, name: str, options: SshOptions) -> WitnessUri:
-        made = super().__new__(cls, f"{WITNESS_SCHEME}://{quote(name, safe='')}")
-        made.options = options
-        return made
 
 
 def _option(name: str, value: object) -> list[str]:
@@ -209,7 +160,9 @@ def ssh_options(name: str, variables: Map) -> SshOptions:
     if options.host.startswith("-"):
         given.problem(_HOST, f"'{options.host}' is not a host's name", "a name does not begin with '-'")
     given.problems.raise_if_any()
-    options.learn_secrets()
+    for secret in (password, passphrase, options.become.password if options.become else None):
+        if secret:
+            learn(secret)
     return options
 
 

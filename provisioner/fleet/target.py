@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from provisioner.host import Host
     from provisioner.model import Address, Resource, Scope, Step
+    from provisioner.verify.reach import Reach
 
 __all__ = ["LocalTarget", "Target"]
 
@@ -34,9 +35,9 @@ class Target(ABC):
     """One host that is observed and changed. ``name`` is the inventory's."""
 
     name: str
-    #: How testinfra reaches the same host, while this connection is open.
-    testinfra_uri: str
-    #: How testinfra reaches it at any time.
+    #: How verification reaches the same host, while this connection is open.
+    reach: Reach
+    #: How testinfra, without nsprov, reaches it at any time.
     lasting_uri: str
 
     @abstractmethod
@@ -80,7 +81,7 @@ class Target(ABC):
 class LocalTarget(Target):
     """The machine that this process runs on."""
 
-    testinfra_uri = lasting_uri = "local://"
+    reach = lasting_uri = "local://"
 
     def __init__(self, host: Host, name: str = "localhost") -> None:
         self.host = host

@@ -1,14 +1,15 @@
-"""testinfra's connections that are nsprov's: ``nsprov-sandbox://NAME``, and ``nsprov-ssh://NAME`` of its own runs."""
+"""testinfra's connections of nsprov's own: ``--hosts=nsprov-sandbox://NAME``, and ``nsprov-ssh://NAME``."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from testinfra.backend.base import BaseBackend, CommandResult
 
-from provisioner.fleet.ssh_options import WITNESS_SCHEME, WITNESS_VARIABLE, SshOptions
+from provisioner.verify.reach import REACH_FD, SSH_SCHEME, SshReach
 
 if TYPE_CHECKING:
     from provisioner.host.sandbox import Sandbox
@@ -18,6 +19,8 @@ __all__ = ["SCHEME", "SandboxBackend", "SshBackend", "register"]
 SCHEME = "nsprov-sandbox"
 #: Seconds that one command may take: a thousand questions may be asked in it.
 _LONGEST = 600
+#: What ssh exits with for itself, and not for the command.
+_SSH_FAILED = 255
 
 
 class SandboxBackend(BaseBackend):  # type: ignore[misc]  # testinfra is seen as untyped
@@ -43,36 +46,47 @@ class SandboxBackend(BaseBackend):  # type: ignore[misc]  # testinfra is seen as
 
 
 class SshBackend(BaseBackend):  # type: ignore[misc]  # testinfra is seen as untyped
-    """Runs each command by ssh as root, with all that nsprov knows of the way: passwords as well, also that of sudo.
+    """Runs each command by ssh as root, over the connection that nsprov keeps there."""
 
-    testinfra's own connection by ssh can give sudo none, and would have ssh's in a command line.
-    """
+    NAME = SSH_SCHEME
 
-    NAME = WITNESS_SCHEME
+    #: The way to the one host of this process.
+    reach: SshReach | None = None
 
     def __init__(self, hostspec: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(hostspec, **kwargs)
-        # testinfra would start a Python to ask, and there need be none.
+        # testinfra would start a Python there to ask.
         self._encoding = "utf-8"
 
     def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
-        from provisioner.fleet.ssh import run_by_ssh
-
+        reach = type(self).reach
+        if reach is None:
+            raise RuntimeError(f"{self.get_pytest_id()} is reached by nsprov verify alone; use ssh://")
         line = self.get_command(command, *args)
-        done = run_by_ssh(self._options, line)
+        password = reach.sudo_password
+        try:
+            done = subprocess.run(
+                reach.command(line),
+                input=b"" if password is None else password.encode() + b"\n",
+                env=os.environ | dict(reach.environment),
+                capture_output=True,
+                timeout=_LONGEST,
+            )
+        except subprocess.TimeoutExpired:
+            # Its own words would have the command line, which is of no use.
+            raise RuntimeError(f"no answer in {_LONGEST} s") from None
+        if done.returncode == _SSH_FAILED:
+            raise RuntimeError(done.stderr.decode(errors="replace").strip() or "the connection broke")
         return self.result(done.returncode, line.encode(), done.stdout, done.stderr)
-
-    @cached_property
-    def _options(self) -> SshOptions:
-        # Taken out of the environment, which what the tests start would inherit.
-        options = SshOptions.from_json(os.environ.pop(WITNESS_VARIABLE))
-        options.learn_secrets()
-        return options
 
 
 def register() -> None:
-    """Makes testinfra know the schemes."""
+    """Makes testinfra know the schemes, and reads the way to the host where there is one to read."""
     from testinfra.backend import BACKENDS
 
     for backend in (SandboxBackend, SshBackend):
         BACKENDS[backend.NAME] = f"{backend.__module__}.{backend.__qualname__}"
+    number = os.environ.pop(REACH_FD, None)
+    if number is not None:
+        with os.fdopen(int(number), encoding="utf-8") as told:
+            SshBackend.reach = SshReach.from_json(told.read())

@@ -9,18 +9,19 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple
 from xml.etree import ElementTree
 
 from provisioner.errors import UsageError
-from provisioner.fleet.ssh_options import WITNESS_VARIABLE, WitnessUri
 from provisioner.secrets import redact, without_secrets
+from provisioner.verify.reach import REACH_FD, Reach, SshReach, uri_of
 from provisioner.verify.suite import file_stem, write_suite
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from provisioner.model import Desired
 
@@ -82,9 +83,9 @@ class VerifyResult:
 
 
 def verify_hosts(
-    hosts: Mapping[str, tuple[Desired, str]], *, project: str = "default", junitxml: Path | None = None
+    hosts: Mapping[str, tuple[Desired, Reach]], *, project: str = "default", junitxml: Path | None = None
 ) -> dict[str, VerifyResult]:
-    """Checks every fact of hosts, each reached by its testinfra URI; results by host, in the order given.
+    """Checks every fact of hosts, each with the way to it; results by host, in the order given.
 
     Writes a suite into a folder that goes when the work is done. With ``junitxml``, one report for all hosts.
     """
@@ -110,14 +111,14 @@ def verify_hosts(
 
 def run_suite(
     folder: Path,
-    target: str,
+    target: Reach,
     *,
     host: str | None = None,
     junitxml: Path | None = None,
     select: Sequence[str] = (),
     key: bytes | None = None,
 ) -> VerifyResult:
-    """Runs a suite, or the part of it that is about ``host``, on the host that a testinfra URI names.
+    """Runs a suite, or the part of it that is about ``host``, on one host, by a testinfra URI or by ssh.
 
     ``select`` are further arguments for pytest (``-k``, ``eth0``). The files of the suite are left as they were.
     """
@@ -132,28 +133,43 @@ def run_suite(
             *(sys.executable, "-P", "-m", "pytest", "--quiet", "--color=no", "--tb=short"),
             *("-c", str(folder / "pytest.ini"), "--rootdir", str(folder), "-p", "no:cacheprovider"),
             *("-p", "testinfra.plugin", "-p", "provisioner.verify.plugin"),
-            *("--hosts", target, "--nsprov-results", str(results)),
+            *("--hosts", uri_of(target), "--nsprov-results", str(results)),
             *([f"--junitxml={junitxml.resolve()}"] if junitxml else []),
             *select,
             *map(str, parts),
         ]
-        environment = _environment(key, target)
-        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        with _told(target) as told:
+            done = subprocess.run(
+                command,
+                env=_environment(key) | ({REACH_FD: str(told.fileno())} if told else {}),
+                pass_fds=[told.fileno()] if told else [],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+            )
         return _result(done, results)
 
 
-def _environment(key: bytes | None, target: str) -> dict[str, str]:
-    """This process's environment, without its secrets, and without what would lead pytest astray.
+@contextmanager
+def _told(target: Reach) -> Iterator[IO[bytes] | None]:
+    """What pytest must be told of the way to an ssh host: in memory, as it has passwords, and read once."""
+    if not isinstance(target, SshReach):
+        yield None
+        return
+    with os.fdopen(os.memfd_create("nsprov-verify"), "w+b", buffering=0) as file:
+        file.write(target.to_json().encode())
+        file.seek(0)
+        yield file
 
-    The secrets that pytest must have, to seal files and to reach its host, it has here and nowhere else.
-    """
+
+def _environment(key: bytes | None) -> dict[str, str]:
+    """This process's environment, without secrets, and without what would lead pytest astray."""
     given = without_secrets(os.environ)
     kept = {name: value for name, value in given.items() if not name.startswith(("PYTEST_", "COV_CORE_"))}
     package = str(Path(__file__).parents[2])
     return (
         kept
         | ({"NSPROV_VERIFY_KEY": key.hex()} if key else {})
-        | ({WITNESS_VARIABLE: target.options.to_json()} if isinstance(target, WitnessUri) else {})
         | {
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -80,14 +80,16 @@ def pytest_pycollect_makeitem(collector: pytest.Module, name: str, obj: object) 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out the tests of hosts that are not among ``--hosts``."""
-    names = config.stash[_COLLECTED] = frozenset(host_name(item.path) for item in items)
+    # Other tests may run along: they find their hosts themselves.
+    ours = [item for item in items if item.path.is_relative_to(SUITE)]
+    names = config.stash[_COLLECTED] = frozenset(host_name(item.path) for item in ours)
     found = chosen_hosts(config, names)
     if found is None:
         return
-    left_out = [item for item in items if host_name(item.path) not in found]
+    left_out = [item for item in ours if host_name(item.path) not in found]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if host_name(item.path) in found]
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -107,7 +109,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.getoption("collectonly"):
         return
     chosen: dict[str, list[tuple[str, Sequence[Any]]]] = {}
-    for item in session.items:
+    for item in (one for one in session.items if one.path.is_relative_to(SUITE)):
         calls = chosen.setdefault(host_name(item.path), [])
         if isinstance(item, Fact):
             calls += calls_of(item.path).get(item.check.__name__, ())
@@ -172,7 +174,7 @@ def host_of(config: pytest.Config, name: str) -> Any:
 def hostspec(config: pytest.Config, name: str) -> str:
     """The testinfra URI of a host: the one that ``--hosts`` gives, or the one it was written with."""
     # Of all that were collected: pytest finishes a collection whose hosts were refused, and then it is refused again.
-    found = chosen_hosts(config, config.stash[_COLLECTED])
+    found = chosen_hosts(config, config.stash.get(_COLLECTED, frozenset([name])))
     target = found.get(name) if found is not None else _declared().get(name, {}).get("target")
     if not target:
         raise pytest.UsageError(f"say how to reach {name}: --hosts=local://, or --hosts=ssh://{name}")
@@ -211,9 +213,6 @@ class _Given(NamedTuple):
 
 def _given(config: pytest.Config, part: str) -> Iterator[_Given]:
     found = urlsplit(part if "://" in part else f"//{part}")
-    if found.scheme.startswith("nsprov-"):
-        yield _Given(part, set())  # of a run of nsprov's own, which is about one host
-        return
     if found.scheme != "ansible":
         yield _Given(part, _places(found.netloc))
         return
@@ -245,13 +244,14 @@ def _stem(host: str) -> str:
 @cache
 def _connect(spec: str, config: pytest.Config) -> Any:
     option = config.option
+    # testinfra takes it, but reads it neither from a URI nor from the command line.
+    extra = parse_qs(urlsplit(spec).query).get("ssh_extra_args", [option.ssh_extra_args])[0]
     try:
         found = testinfra.get_host(
             spec,
             ssh_config=option.ssh_config,
             ssh_identity_file=option.ssh_identity_file,
-            # testinfra reads them from its option, and not from a URI.
-            ssh_extra_args=parse_qs(urlsplit(spec).query).get("ssh_extra_args", [option.ssh_extra_args])[0],
+            ssh_extra_args=extra,
             sudo=option.sudo,
             sudo_user=option.sudo_user,
             ansible_inventory=option.ansible_inventory,
@@ -259,7 +259,9 @@ def _connect(spec: str, config: pytest.Config) -> Any:
         )
         answer = found.run("true")
     except Exception as error:
-        raise pytest.UsageError(f"{spec} cannot be reached: {error}") from None
+        # Where ssh fails, testinfra's error is all that it knows of the command; what ssh said is enough.
+        said = getattr(error.args[0] if error.args else None, "stderr", "").strip()
+        raise pytest.UsageError(f"{spec} cannot be reached: {said or error}") from None
     if answer.rc:
         raise pytest.UsageError(f"{spec} cannot be reached: {answer.stderr.strip() or f'status {answer.rc}'}")
     return found

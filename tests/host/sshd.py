@@ -46,3 +46,8 @@ def authorize(box: Any, user: str, public_key: str) -> None:
         f" && chown -R {user} {home}/.ssh",
         input=public_key.strip() + "\n",
     )
+
+
+def address_of(box: Any) -> str:
+    """The sandbox's own address on the wire between the sandboxes."""
+    return str(box.run("ip -4 -o addr show uplink0 | grep -o 'inet [0-9.]*' | cut -d' ' -f2").stdout).strip()

@@ -213,6 +213,10 @@ def test_a_host_that_is_alone_and_not_there_is_told_in_one_message(fleet: Fleet)
     done = fleet.nsprov("apply", "--yes", "--limit", b, code=1)
     assert done.stdout == ""
     assert done.stderr.startswith(f"nsprov: no sandbox named '{b}' is running")
+    for command in ("plan", "show", "verify"):
+        done = fleet.nsprov(command, "--limit", b, code=1)
+        assert done.stdout.strip() == ""
+        assert done.stderr.startswith(f"nsprov: no sandbox named '{b}' is running")
 
 
 def refuse(box: Box) -> None:
@@ -275,6 +279,7 @@ def test_a_host_that_another_apply_holds_is_one_failed_host(fleet: Fleet) -> Non
     assert "applied 2, failed 1" in done.stdout
     assert "another apply holds" in done.stdout
     alone = fleet.nsprov("apply", "--yes", "--limit", b, code=75)
+    assert alone.stdout == ""
     assert "another apply holds" in alone.stderr
     assert [fleet.has(name) for name in (a, b, c)] == [True, False, True]
 
@@ -328,10 +333,12 @@ def test_a_retry_file_that_is_not_wanted_or_cannot_be_written_is_no_error(fleet:
     assert not path.is_file()
 
 
-def test_on_a_terminal_the_canary_is_asked_about_and_the_status_is_one_line(fleet: Fleet) -> None:
+@pytest.mark.parametrize("answer", ["n\n", "\x03"], ids=["no", "ctrl-c"])
+def test_on_a_terminal_the_canary_is_asked_about_and_the_status_is_one_line(fleet: Fleet, answer: str) -> None:
     a, b, c = fleet.names
-    shown = _on_a_terminal(fleet, ["apply", "--canary", "1"], {"Carry out": "y\n", "Go on with 2 hosts?": "n\n"})
-    assert "not touched 2" in shown
+    shown = _on_a_terminal(fleet, ["apply", "--canary", "1"], {"Carry out": "y\n", "Go on with 2 hosts?": answer})
+    assert "applied 1, not touched 2" in re.sub(r"\x1b\[\d*m", "", shown)
+    assert "nothing was touched" not in shown
     assert re.search(rf"\r\x1b\[K(batch 1/2   )?0/3 done, 1 running: {a}", shown)
     assert [fleet.has(name) for name in (a, b, c)] == [True, False, False]
 

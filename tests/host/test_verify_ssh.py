@@ -1,14 +1,17 @@
-"""Facts of hosts by ssh: `nsprov verify` with all that an inventory says of the way, and a written suite without it."""
+"""Facts of ssh hosts: by `nsprov verify`, and by the suite that it writes, run on a controller by plain pytest."""
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -16,147 +19,138 @@ import yaml
 from provisioner.host.sandbox import Sandbox
 from tests.host.conftest import Box
 from tests.host.sshd import add_user, authorize, start_sshd
-from tests.host.test_ssh import TASKS, Wire, said
 
-CONTROLLER, HOST = "192.0.2.60", "192.0.2.61"
-
-
-@pytest.fixture(scope="module")
-def machines() -> Iterator[tuple[Box, Box]]:
-    with (
-        Sandbox.start(f"ctl-{uuid.uuid4().hex[:8]}", address=CONTROLLER) as controller,
-        Sandbox.start(f"web-{uuid.uuid4().hex[:8]}", address=HOST) as host,
-    ):
-        here, there = Box(controller), Box(host)
-        here.run("mkdir -p -m 700 /root/.ssh && ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519")
-        here.write("/root/site/roles/net/tasks/main.yml", TASKS)
-        yield here, there
-
-
-@pytest.fixture
-def wire(machines: tuple[Box, Box]) -> Iterator[Wire]:
-    controller, host = machines
-    key = start_sshd(host)
-    controller.write("/root/.ssh/known_hosts", f"{HOST} {key}\n")
-    yield Wire(controller, host, {"ansible_host": HOST})
-    authorize(host, "root", controller.run("cat /root/.ssh/id_ed25519.pub").stdout)
-    made = Wire(controller, host, {"ansible_host": HOST, "ansible_host_key_checking": False})
-    made.forget_connections()
-    made.nsprov("destroy")
-    made.forget_connections()
-    host.run("rm /root/.ssh/authorized_keys")  # root has no way in: who verifies must be who the inventory says
-
-
-def test_verify_gives_sudo_its_password_and_nobody_sees_it(wire: Wire) -> None:
-    add_user(wire.host, "gina", password="gina-of-sudo-1", sudo="ALL")
-    authorize(wire.host, "gina", wire.controller.run("cat /root/.ssh/id_ed25519.pub").stdout)
-    gina = {"ansible_user": "gina", "ansible_become": True, "ansible_become_password": "gina-of-sudo-1"}
-    wire.nsprov("apply", **gina)
-    for box in (wire.controller, wire.host):
-        watch = "while [ ! -e /root/enough ]; do cat /proc/[0-9]*/cmdline 2>/dev/null; sleep 0.01; done"
-        box.write("/root/watch", f"#!/bin/sh\n{watch} | tr '\\0' '\\n' >/root/seen\n", 0o755)
-        box.run("rm -f /root/enough; systemd-run --quiet --unit=watch-verify /root/watch")
-    done = wire.nsprov("verify", "-v", **gina)
-    wire.controller.write("/root/site/inventory.yml", "")
-    for box in (wire.controller, wire.host):
-        box.run("touch /root/enough; while systemctl -q is-active watch-verify; do sleep 0.1; done")
-    assert done.returncode == 0, said(done)
-    assert "✓ netns/blue exists" in done.stdout
-    assert "pytest" in wire.controller.run("cat /root/seen").stdout, "the watch has seen the run"
-    for box in (wire.controller, wire.host):
-        found = box.run("grep -rlsaF gina-of-sudo-1 /root /tmp /run /var/lib/nsprov /var/log", check=False)
-        assert found.stdout == ""
-
-
-def test_verify_finds_what_is_wrong_by_a_sudo_that_wants_a_password(wire: Wire) -> None:
-    add_user(wire.host, "hans", password="hans-of-sudo-1", sudo="ALL")
-    authorize(wire.host, "hans", wire.controller.run("cat /root/.ssh/id_ed25519.pub").stdout)
-    hans = {"ansible_user": "hans", "ansible_become": True, "ansible_become_password": "hans-of-sudo-1"}
-    wire.nsprov("apply", **hans)
-    wire.host.run("ip -n blue addr del 10.1.0.2/24 dev eth0")
-    done = wire.nsprov("verify", **hans)
-    assert done.returncode == 1
-    assert "10.1.0.2/24" in said(done)
-    assert "hans-of-sudo-1" not in said(done)
-
-
-def test_verify_takes_the_port_the_user_and_the_password_of_the_inventory(wire: Wire) -> None:
-    key = start_sshd(wire.host, port=2222)
-    wire.controller.write("/root/.ssh/known_hosts", f"[{HOST}]:2222 {key}\n")
-    add_user(wire.host, "ina", password="ina-of-ssh-1", sudo="NOPASSWD:ALL")
-    ina: dict[str, Any] = {"ansible_port": 2222, "ansible_user": "ina", "ansible_become": True}
-    ina |= {"ansible_password": "ina-of-ssh-1", "ansible_ssh_common_args": "-o PubkeyAuthentication=no"}
-    done = wire.nsprov("apply", **ina)
-    assert done.returncode == 0, said(done)
-    wire.forget_connections()
-    done = wire.nsprov("verify", **ina)
-    assert done.returncode == 0, said(done)
+CONTROLLER = "192.0.2.20"
+HOSTS = {"web1": "192.0.2.21", "web2": "192.0.2.22"}
+#: A fact of each host that holds there and nowhere else.
+TASKS = '- netns: {name: "ns-{{ inventory_hostname }}"}\n'
+PASSWORD = "let-me-in-4711"
 
 
 @dataclass
-class Suite:
-    """A written suite of two hosts, the controller itself and the one by ssh; each has a file that names it."""
+class Fleet:
+    """A controller and two hosts on a wire. Root is not let in: anna is, who becomes it."""
 
     controller: Box
+    hosts: dict[str, Box]
+
+    def nsprov(self, command: str, *args: str, **variables: Any) -> CompletedProcess[str]:
+        self.inventory(**variables)
+        yes = ["--yes"] if command in ("apply", "destroy") else []
+        return self.controller.nsprov(command, "/root/site/inventory.yml", *yes, *args, check=False)
+
+    def inventory(self, **variables: Any) -> None:
+        hosts = {name: {"ansible_host": address} for name, address in HOSTS.items()}
+        shared = {"nsprov_roles": ["net"], "ansible_user": "anna", "ansible_become": True, **variables}
+        self.controller.write("/root/site/inventory.yml", yaml.safe_dump({"all": {"hosts": hosts, "vars": shared}}))
 
     def pytest(self, *args: str) -> CompletedProcess[str]:
-        path = f"PATH={Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"
+        """Plain pytest in the folder of the written suite."""
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        command = [sys.executable, "-P", "-m", "pytest", "-p", "no:cacheprovider", "-v", *args]
         return self.controller.run(
-            ["env", "-C", "/root/suite", path, sys.executable, "-P", "-m", "pytest", "-p", "no:nsprov", "-v", *args],
-            check=False,
+            ["sh", "-c", 'cd /root/suite && exec "$@"', "sh", "env", f"PATH={path}", *command], check=False
         )
 
 
-@pytest.fixture
-def suite(wire: Wire) -> Iterator[Suite]:
-    add_user(wire.host, "kim", sudo="NOPASSWD:ALL")
-    authorize(wire.host, "kim", wire.controller.run("cat /root/.ssh/id_ed25519.pub").stdout)
-    hosts = {
-        "web1": {"ansible_host": HOST, "ansible_user": "kim", "ansible_become": True},
-        "here": {"ansible_connection": "local"},
-    }
-    inventory = {"all": {"hosts": hosts, "vars": {"nsprov_project": "named", "nsprov_roles": ["named"]}}}
-    task = {"file": {"path": "/etc/whoami", "content": "{{ inventory_hostname }}\n", "mode": "0600"}}
-    wire.controller.write("/root/site/roles/named/tasks/main.yml", yaml.safe_dump([task]))
-    role_test = (
-        "def test_its_journal_runs(unit):\n"
-        "    assert unit('systemd-journald').is_active\n"
-        "    assert unit('systemd-journald').namespaces['net'].is_host\n"
-    )
-    wire.controller.write("/root/site/roles/named/tests/test_journal.py", role_test)
-    wire.controller.write("/root/site/two.yml", yaml.safe_dump(inventory))
-    wire.controller.nsprov("apply", "--yes", "/root/site/two.yml")
-    wire.controller.nsprov("verify", "--write", "/root/suite", "/root/site/two.yml")
-    yield Suite(wire.controller)
-    wire.controller.nsprov("destroy", "--yes", "/root/site/two.yml")
-    wire.controller.run("rm -r /root/suite")
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    with ExitStack() as stack:
+
+        def start(name: str, address: str) -> Box:
+            return Box(stack.enter_context(Sandbox.start(f"{name}-{uuid.uuid4().hex[:8]}", address=address)))
+
+        controller = start("ctl", CONTROLLER)
+        controller.run("mkdir -p -m 700 /root/.ssh && ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519")
+        controller.write("/root/site/roles/net/tasks/main.yml", TASKS)
+        key = controller.run("cat /root/.ssh/id_ed25519.pub").stdout
+        hosts, known = {}, ""
+        for name, address in HOSTS.items():
+            hosts[name] = host = start(name, address)
+            known += f"{address} {start_sshd(host)}\n"
+            add_user(host, "anna", sudo="NOPASSWD:ALL")
+            add_user(host, "bert", sudo="ALL", password=PASSWORD)
+            authorize(host, "anna", key)
+            authorize(host, "bert", key)
+            host.run(f"ip netns add ns-{name}")
+        controller.write("/root/.ssh/known_hosts", known)
+        made = Fleet(controller, hosts)
+        applied = made.nsprov("apply", "--adopt")
+        assert applied.returncode == 0, said(applied)
+        yield made
 
 
-def test_the_written_suite_takes_each_host_s_facts_to_that_host_alone_by_ansible(suite: Suite) -> None:
-    done = suite.pytest("--hosts=ansible://all", "--ansible-inventory=/root/site/two.yml", ".")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "test_web1.py::" in done.stdout
-    assert "test_here.py::" in done.stdout
-    assert "here/named/test_journal.py::test_its_journal_runs PASSED" in done.stdout
-    done = suite.pytest("--hosts=ansible://web1", "--ansible-inventory=/root/site/two.yml", ".")
-    assert "NOT CHECKED, as not among --hosts: here" in done.stdout
-    assert "test_here.py::" not in done.stdout
+@pytest.fixture(scope="module")
+def suite(fleet: Fleet) -> Fleet:
+    written = fleet.nsprov("verify", "--write", "/root/suite")
+    assert written.returncode == 0, said(written)
+    return fleet
 
 
-def test_the_written_suite_takes_a_host_by_ssh_by_its_address(suite: Suite) -> None:
-    done = suite.pytest(f"--hosts=ssh://kim@{HOST}", "--sudo", ".")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "test_web1.py::" in done.stdout
-    assert "NOT CHECKED, as not among --hosts: here" in done.stdout
+def said(done: CompletedProcess[str]) -> str:
+    return done.stdout + done.stderr
 
 
-def test_the_written_suite_knows_the_way_itself(suite: Suite) -> None:
-    done = suite.pytest(".")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "test_here.py::" in done.stdout
-    assert "test_web1.py::" in done.stdout
-    suite.controller.write("/etc/whoami", "somebody else\n")
-    done = suite.pytest(".")
+def test_verify_goes_to_each_host_as_its_user_and_becomes_root(fleet: Fleet) -> None:
+    done = fleet.nsprov("verify", "--junitxml", "/root/junit.xml")
+    assert done.returncode == 0, said(done)
+    suites = ElementTree.fromstring(fleet.controller.run("cat /root/junit.xml").stdout)
+    assert [one.get("name") for one in suites] == ["web1", "web2"]
+    assert all(one.get("failures") == one.get("errors") == "0" and one.get("tests") != "0" for one in suites)
+
+
+def test_verify_gives_sudo_the_password_that_it_wants(fleet: Fleet) -> None:
+    done = fleet.nsprov("verify", "-v", ansible_user="bert", ansible_become_password=PASSWORD)
+    assert done.returncode == 0, said(done)
+    assert "✓ netns/ns-web1 exists" in done.stdout
+    assert PASSWORD not in said(done)
+
+
+def test_a_fact_that_fails_by_ssh_fails_for_its_host_alone(fleet: Fleet) -> None:
+    fleet.hosts["web2"].run("ip netns del ns-web2")
+    try:
+        done = fleet.nsprov("verify", ansible_user="bert", ansible_become_password=PASSWORD)
+    finally:
+        fleet.hosts["web2"].run("ip netns add ns-web2 && ip -n ns-web2 link set lo up")
     assert done.returncode == 1
-    assert "FAILED test_here.py::" in done.stdout
-    assert "FAILED test_web1.py::" not in done.stdout
+    assert "✗ netns/ns-web2 exists" in done.stdout
+    assert "ns-web1" not in done.stdout
+
+
+def test_the_suite_reaches_each_host_as_it_was_written(suite: Fleet) -> None:
+    done = suite.pytest()
+    assert done.returncode == 0, said(done)
+    assert "test_web1.py::netns/ns-web1 exists PASSED" in done.stdout
+    assert "test_web2.py::netns/ns-web2 exists PASSED" in done.stdout
+
+
+def test_the_suite_runs_on_the_hosts_of_an_ansible_inventory_each_file_on_its_own(suite: Fleet) -> None:
+    suite.inventory()
+    done = suite.pytest("--hosts=ansible://all", "--ansible-inventory=/root/site/inventory.yml")
+    assert done.returncode == 0, said(done)
+    assert "test_web1.py::netns/ns-web1 exists PASSED" in done.stdout
+    assert "test_web2.py::netns/ns-web2 exists PASSED" in done.stdout
+
+
+def test_the_suite_says_which_hosts_are_not_among_those_of_the_inventory(suite: Fleet) -> None:
+    suite.inventory()
+    done = suite.pytest("--hosts=ansible://web2", "--ansible-inventory=/root/site/inventory.yml")
+    assert done.returncode == 0, said(done)
+    assert "test_web2.py::netns/ns-web2 exists PASSED" in done.stdout
+    assert "test_web1.py" not in done.stdout
+    assert "NOT CHECKED, as not among --hosts: web1" in done.stdout
+
+
+def test_the_suite_runs_by_ssh_with_sudo(suite: Fleet) -> None:
+    hosts = ",".join(f"ssh://anna@{address}" for address in HOSTS.values())
+    done = suite.pytest(f"--hosts={hosts}", "--sudo")
+    assert done.returncode == 0, said(done)
+    assert "test_web1.py::netns/ns-web1 exists PASSED" in done.stdout
+    assert "test_web2.py::netns/ns-web2 exists PASSED" in done.stdout
+
+
+def test_who_is_not_let_in_is_told_in_ssh_s_words(suite: Fleet) -> None:
+    done = suite.pytest(f"--hosts=ssh://nobody@{HOSTS['web1']}", "test_web1.py")
+    assert done.returncode == 4, said(done)
+    assert f"nobody@{HOSTS['web1']}: Permission denied" in said(done)
+    assert "CommandResult" not in said(done)

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from pathlib import Path
 
 from tests.vm import images
 from tests.vm.fleet import Fleet
@@ -19,11 +20,12 @@ scripts/vm ssh NAME [-- COMMAND]    a shell, or one command, as root in a machin
 scripts/vm stop                     end all machines, and leave nothing of them
 
 Releases: {", ".join(RELEASES)}; all of them where none is given. A machine is named after its release.
+A fleet beside this one is in the folder that NSPROV_FLEET names.
 """
 
 
 def main(words: list[str]) -> int:
-    fleet = Fleet(images.cache() / "fleet")
+    fleet = Fleet(Path(os.environ.get("NSPROV_FLEET") or images.cache() / "fleet"))
     try:
         match words:
             case ["build", *names]:

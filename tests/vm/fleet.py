@@ -64,6 +64,8 @@ Host *
     UserKnownHostsFile {self.folder}/known_hosts
     StrictHostKeyChecking yes
     LogLevel ERROR
+    ServerAliveInterval 30
+    ServerAliveCountMax 4
 """
         socket = f"{self.folder}/%n.ssh"
         if len(socket.encode()) < SOCKET_PATH_BYTES:

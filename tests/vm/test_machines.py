@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,17 @@ def test_a_command_that_is_mistyped_is_answered_with_those_that_there_are(capsys
     assert "scripts/vm start" in capsys.readouterr().err
     assert main(["start", "sid"]) == 1
     assert "the releases are bookworm and trixie" in capsys.readouterr().err
+
+
+def test_a_fleet_may_be_kept_in_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = tmp_path / "mine" / "trixie"
+    ended.mkdir(parents=True)
+    (ended / "release").write_text("trixie")
+    (ended / "port").write_text("2222")
+    monkeypatch.setenv("NSPROV_FLEET", str(tmp_path / "mine"))
+    assert main(["list"]) == 0
+    assert re.match(r"trixie +ended +127\.0\.0\.1:2222", capsys.readouterr().out)
+    assert main(["stop"]) == 0
+    assert not (tmp_path / "mine").exists()

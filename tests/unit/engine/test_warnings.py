@@ -22,7 +22,7 @@ class Imagined(Target):
     """A host that has what a test says, and takes no steps."""
 
     name = "imagined"
-    testinfra_uri = "local://"
+    reach = "local://"
 
     def __init__(self, *there: Resource, facts: Mapping[str, Any] = FACTS) -> None:
         self._facts = facts

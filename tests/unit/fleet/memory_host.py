@@ -18,7 +18,7 @@ DIES = "dies"
 class MemoryHost(Target):
     """``refuses`` are names that it will not make; ``when`` is called before steps are carried out."""
 
-    testinfra_uri = "memory://"
+    reach = "memory://"
 
     def __init__(
         self,

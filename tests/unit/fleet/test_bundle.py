@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,65 @@ def test_another_processor_needs_a_bundle_that_was_made_there(tmp_path: Path, mo
 def test_what_a_host_is_given_to_run_is_plain_shell(bundle: Bundle) -> None:
     script = bootstrap(bundle.id, bundle.files)
     assert subprocess.run(["sh", "-n"], input=script, text=True, check=False).returncode == 0
+
+
+def test_a_bundle_is_put_into_a_folder_for_a_controller_elsewhere(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(bundle.archive.parents[2]))
+    folder = tmp_path / "bundles"
+    folder.mkdir()
+    (folder / f"agent-{platform.machine()}-3-{'0' * 64}.tar.gz").touch()  # an older one, which goes
+    command = [sys.executable, "-m", "provisioner.fleet.bundling"]
+    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=True)
+    monkeypatch.setenv("NSPROV_BUNDLES", str(folder))
+    found = find(platform.machine())
+    assert done.stdout == f"{found.archive}\n"
+    assert (found.id, found.files) == (bundle.id, bundle.files)
+    usage = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (usage.returncode, usage.stderr) == (64, "usage: python -m provisioner.fleet.bundling FOLDER\n")
+    nowhere = subprocess.run([*command, "/proc/nowhere"], capture_output=True, text=True, check=False)
+    assert nowhere.returncode == 1
+    assert nowhere.stderr.startswith("cannot write to /proc/nowhere: ")
+
+
+def test_the_cache_keeps_the_last_few_bundles(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "nsprov" / "bundles"
+    cache.mkdir(parents=True)
+    for number in range(9):
+        name = f"agent-x-1-{number}.tar.gz"
+        (cache / name).touch()
+        os.utime(cache / name, (number, number))
+        (cache / f"{number}.name").write_text(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("NSPROV_BUNDLES", raising=False)
+    kept = find(platform.machine()).archive.name
+    assert {path.name for path in cache.glob("*.gz")} == {
+        kept,
+        *(f"agent-x-1-{number}.tar.gz" for number in range(2, 9)),
+    }
+    assert {path.read_text() for path in cache.glob("*.name")} == {path.name for path in cache.glob("*.gz")}
+
+
+def test_nothing_but_answers_is_on_the_agents_output(unpacked: Path) -> None:
+    """Whatever prints there: Python, a library in C, a program that it starts."""
+    code = """
+import ctypes, io, json, os
+from provisioner.fleet import agent, serving
+
+def noisy(requests, answers, first=""):
+    print("print", flush=True)
+    os.write(1, b"write")
+    ctypes.CDLL(None).puts(b"puts")
+    ctypes.CDLL(None).fflush(None)
+    os.system("echo echo; cat")
+
+agent.serve = noisy
+serving.main()
+"""
+    start = (unpacked / "agent").read_text().replace("from provisioner.fleet.serving import main; main()", code)
+    done = subprocess.run(
+        ["sh", "-c", start], cwd=unpacked, input='{"do": "hello"}\nmine\n', capture_output=True, text=True, check=False
+    )
+    assert done.stdout == '{"answer": {"protocol": 1}}\n'
+    assert done.stderr.split() == ["print", "writeputs", "echo"]

@@ -193,6 +193,28 @@ def test_what_was_applied_in_a_failed_batch_is_put_back_to_what_it_was() -> None
     assert "default" not in hosts[0].manifests
 
 
+def test_what_was_deleted_and_made_in_a_failed_batch_is_as_it_was() -> None:
+    hosts = [MemoryHost("h1"), MemoryHost("h2", refuses=["green"])]
+    before = planned([hosts[0]], shall_have("old"))
+    roll_out(batches_of(["h1"]), before.members, Strategy(), Seen())
+    manifest = dict(hosts[0].manifests)
+    assert rolled(hosts, Strategy(any_errors_fatal=True, forks=1)) == {"h1": Fate.PUT_BACK, "h2": Fate.FAILED}
+    assert hosts[0].names == {"old"}
+    assert hosts[0].manifests == manifest
+
+
+def test_interrupted_within_a_batch_hosts_that_were_not_begun_are_not_touched() -> None:
+    stop = threading.Event()
+    hosts = fleet(6)
+    seen = Seen(when_done=lambda outcome: stop.set())
+    for host in hosts:
+        host.when = lambda name: threading.Event().wait(0.05)
+    fates = rolled(hosts, Strategy(forks=2), interrupted=stop.is_set, seen=seen)
+    assert list(fates.values()).count(Fate.NOT_TOUCHED) == 4
+    assert seen.begun == ["batch 1", "h1", "h2"]
+    assert not any(host.names for host in hosts[2:])
+
+
 def test_with_keep_partial_a_failed_batch_stays_as_it_is() -> None:
     hosts = [MemoryHost("h1"), MemoryHost("h2", refuses=["green"]), MemoryHost("h3")]
     fates = rolled(hosts, Strategy(serial=(Share(2),), any_errors_fatal=True, forks=1), keep_partial=True)

@@ -1,0 +1,57 @@
+"""``agent``: the host's side, which controllers start by themselves; and its bundle, for other processors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(agent)
+
+
+def agent(
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle", metavar="DIR", help="Make the bundle for hosts like this machine there; serve nothing."
+        ),
+    ] = None,
+) -> None:
+    """Serve this machine to a controller, as JSON lines over standard input and output.
+
+    Nobody needs to start it: a controller does, over ssh, from a bundle that it copies to the host once. With
+    --bundle it makes that bundle, for controllers with another processor or a newer C library: name the folder in
+    their NSPROV_BUNDLES.
+    """
+    if bundle is not None:
+        _make(bundle)
+        return
+    from provisioner.fleet.connect import need_root
+    from provisioner.fleet.serving import main
+
+    need_root()
+    main()
+
+
+def _make(folder: Path) -> None:
+    import shutil
+
+    from provisioner.errors import UsageError
+    from provisioner.fleet.bundling import made
+
+    found = made()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob(f"agent-{found.arch}-*.tar.gz"):
+            old.unlink()
+        shutil.copy(found.archive, folder)
+    except OSError as error:
+        raise UsageError(f"cannot write into {folder}: {error.strerror}") from None
+    typer.echo(
+        f"{folder / found.archive.name}   {found.archive.stat().st_size / (1 << 20):.1f} MiB, {found.files} files"
+    )

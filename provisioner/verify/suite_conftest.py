@@ -31,7 +31,7 @@ __all__ = ["netns", "slice_", "unit"]
 
 SUITE = Path(__file__).parent
 #: The hosts whose tests were collected.
-_COLLECTED = pytest.StashKey[set[str]]()
+_COLLECTED = pytest.StashKey[frozenset[str]]()
 
 
 class Fact(pytest.Item):
@@ -83,11 +83,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leaves out the tests of hosts that are not among ``--hosts``."""
     # Other tests may run along: they find their hosts themselves.
     ours = [item for item in items if item.path.is_relative_to(SUITE)]
-    names = {host_name(item.path) for item in ours}
-    found = chosen_hosts(config, frozenset(names))
-    if found is None or not ours:
+    names = config.stash[_COLLECTED] = frozenset(host_name(item.path) for item in ours)
+    found = chosen_hosts(config, names)
+    if found is None:
         return
-    config.stash[_COLLECTED] = names
     left_out = [item for item in ours if host_name(item.path) not in found]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -96,9 +95,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     # Where xdist's workers have collected, and not this process, it may be any of the suite's.
-    names = config.stash.get(_COLLECTED, set(_declared()))
+    names = config.stash.get(_COLLECTED, frozenset(_declared()))
     try:
-        found = chosen_hosts(config, frozenset(names))
+        found = chosen_hosts(config, names)
     except pytest.UsageError:
         return  # it has been said
     missing = sorted(names - set(found)) if found is not None else []
@@ -178,7 +177,8 @@ def host_of(config: pytest.Config, name: str) -> Any:
 
 def hostspec(config: pytest.Config, name: str) -> str:
     """The testinfra URI of a host: the one that ``--hosts`` gives, or the one it was written with."""
-    found = chosen_hosts(config, frozenset([name]))
+    # Of all that were collected: pytest finishes a collection whose hosts were refused, and then it is refused again.
+    found = chosen_hosts(config, config.stash.get(_COLLECTED, frozenset([name])))
     target = found.get(name) if found is not None else _declared().get(name, {}).get("target")
     if not target:
         raise pytest.UsageError(f"say how to reach {name}: --hosts=local://, or --hosts=ssh://{name}")

@@ -136,6 +136,9 @@ def test_one_machine_is_never_taken_for_two_hosts(tmp_path: Path, note: Note) ->
     done = plain_pytest("--hosts=local://", "suite", cwd=tmp_path)
     assert done.returncode == 4
     assert "not among --hosts=local://: edge1, edge2; local:// can be only one of them" in done.stderr
+    done = plain_pytest("--hosts=chroot://nowhere", "suite", cwd=tmp_path)
+    assert "not among --hosts=chroot://nowhere: edge1, edge2" in done.stderr
+    assert "cannot be reached" not in done.stderr + done.stdout, "nothing is connected"
     done = plain_pytest("--hosts=chroot://edge2", "suite/test_edge1.py", cwd=tmp_path)
     assert "not among --hosts=chroot://edge2: edge1" in done.stderr
 

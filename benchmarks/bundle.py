@@ -4,12 +4,13 @@
 
 Times are the least of all rounds: what else runs on the machine makes them longer and never shorter. Everything is in
 a folder of this program's own, and is gone when it ends. ``--pyinstaller`` makes the same agent with
-PyInstaller, as one folder, and measures it in the same way.
+PyInstaller, which must be installed for that, as one folder, and measures it in the same way.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -42,6 +43,9 @@ class Measured:
 
 def main() -> int:
     options = _options()
+    if options.pyinstaller and importlib.util.find_spec("PyInstaller") is None:
+        print("there is no PyInstaller here: pip install pyinstaller", file=sys.stderr)
+        return 64
     with tempfile.TemporaryDirectory(prefix="nsprov-bench-") as scratch:
         made = bundle.find(os.uname().machine)
         tree = Path(scratch, "agent")

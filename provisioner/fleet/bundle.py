@@ -59,8 +59,7 @@ def find(arch: str) -> Bundle:
         return made()
     raise NsprovError(
         f"there is no agent for processors of the kind {arch}",
-        hint="make it on such a machine, with 'python -m provisioner.fleet.bundling FOLDER', "
-        "and name its folder in NSPROV_BUNDLES",
+        hint="make it on such a machine, with 'nsprov agent --bundle FOLDER', and name its folder in NSPROV_BUNDLES",
     )
 
 

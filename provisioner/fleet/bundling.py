@@ -3,8 +3,6 @@
 So an agent is always of the version of its controller, and needs nothing on a host but a libc that is not older than
 the controller's. What is laid out: the interpreter, the standard library and the packages as compiled modules without
 their sources, and the shared libraries of all that which are not of the libc.
-
-``python -m provisioner.fleet.bundling FOLDER`` puts the bundle into a folder, for controllers elsewhere.
 """
 
 from __future__ import annotations
@@ -250,28 +248,3 @@ def _found(name: str) -> list[Path]:
     """Where the loader finds a library of this name."""
     done = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=False)
     return [Path(line.split("=>")[1].strip()) for line in done.stdout.splitlines() if line.split()[:1] == [name]][:1]
-
-
-def main() -> int:
-    """Put the bundle into the folder that is named, and print its file."""
-    if len(sys.argv) != 2:
-        print("usage: python -m provisioner.fleet.bundling FOLDER", file=sys.stderr)
-        return 64
-    folder = Path(sys.argv[1])
-    try:
-        archive = made().archive
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob(f"agent-{platform.machine()}-*.tar.gz"):
-            old.unlink()
-        print(shutil.copyfile(archive, folder / archive.name))
-    except NsprovError as error:
-        print(error.message, file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"cannot write to {folder}: {error.strerror}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

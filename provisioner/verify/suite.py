@@ -50,7 +50,8 @@ and need `pip install pytest pytest-testinfra`, not nsprov; the hosts need no Py
 - `fixtures.py`, `views.py`: the fixtures `netns`, `unit` and `slice` for the roles' tests.
 - `declared.json`: what the fixture `declared` tells the roles' tests.
 
-Root is needed on the hosts (`--sudo` asks for it). Some facts only: `pytest -k "blue and eth0" …`. For a CI:
+A host's files run on that host alone: on the one of its name, or of its address, among `--hosts`. Root is needed on the
+hosts (`--sudo` asks for it). Some facts only: `pytest -k "blue and eth0" …`. For a CI:
 `--junitxml=FILE`.
 """
 
@@ -241,6 +242,8 @@ def _readme(hosts: Mapping[str, Desired], project: str, targets: Mapping[str, st
         stem = file_stem(name)
         files = f"test_{stem}.py" + (f" {stem}/" if hosts[name].tests else "")
         lines.append(f"    pytest --hosts={targets.get(name, f'ssh://root@{name}')} {files}")
+    if len(hosts) > 1:
+        lines.append("    pytest --hosts=ansible://all --ansible-inventory=FILE .")
     return _README.format(project=project, commands="\n".join(lines))
 
 

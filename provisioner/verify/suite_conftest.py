@@ -78,6 +78,7 @@ def pytest_pycollect_makeitem(collector: pytest.Module, name: str, obj: object) 
     return Fact.from_parent(collector, name=title, check=obj, declared=declared)
 
 
+@pytest.hookimpl(trylast=True)  # of the tests that -k has chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out the tests of hosts that are not among ``--hosts``."""
     # Other tests may run along: they find their hosts themselves.
@@ -108,8 +109,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Connects to each host, asks it for most of what the chosen facts need, and sends the packets."""
     if session.config.getoption("collectonly"):
         return
+    # pytest comes here after an error as well: what is not to be run is not connected to.
+    ours = [item for item in session.items if item.path.is_relative_to(SUITE)]
+    chosen_hosts(session.config, frozenset(host_name(item.path) for item in ours))
     chosen: dict[str, list[tuple[str, Sequence[Any]]]] = {}
-    for item in (one for one in session.items if one.path.is_relative_to(SUITE)):
+    for item in ours:
         calls = chosen.setdefault(host_name(item.path), [])
         if isinstance(item, Fact):
             calls += calls_of(item.path).get(item.check.__name__, ())
@@ -193,7 +197,7 @@ def chosen_hosts(config: pytest.Config, names: frozenset[str]) -> dict[str, str]
         return None
     given = [one for part in text.split(",") if part for one in _given(config, part)]
     hosts = _declared()
-    known = {name: one.uri for name in hosts for one in given if one.places & _places_of(name, hosts[name])}
+    known = {name: one.uri for name in hosts for one in given if _is_meant(one, name, hosts)}
     found = {name: uri for name, uri in known.items() if name in names}
     if not known and len(names) == len(given) == 1 and not given[0].by_name:
         found = dict.fromkeys(names, given[0].uri)
@@ -226,14 +230,33 @@ def _given(config: pytest.Config, part: str) -> Iterator[_Given]:
         yield _Given(found._replace(netloc=backend.hostname).geturl(), {_stem(backend.hostname)}, by_name=True)
 
 
+def _is_meant(one: _Given, name: str, hosts: dict[str, Any]) -> bool:
+    """Whether it is this host of the suite, by its name or by its address.
+
+    An address is not enough where several hosts have it, at ports of their own: then it takes the port as well.
+    """
+    places = _places_of(hosts[name])
+    shared = one.places & places
+    if name in one.places or len(shared) == 2:
+        return True
+    ports_differ = len(one.places) == len(places) == 2
+    alone = sum(bool(shared & _places_of(other)) for other in hosts.values()) == 1
+    return bool(shared) and alone and not ports_differ
+
+
 def _places(netloc: str) -> set[str]:
     """A host as a URI has it, without its user and with and without its port."""
     place = netloc.rpartition("@")[2]
-    return {_stem(one) for one in (place, re.sub(r":\d*$", "", place)) if one}
+    if place.startswith("["):  # an address of IPv6, which is the host's name without them
+        host, _, port = place[1:].partition("]")
+        port = port.removeprefix(":")
+    else:
+        host, _, port = place.partition(":")
+    return {_stem(one) for one in (host, f"{host}:{port}" if port else "") if one}
 
 
-def _places_of(name: str, declared: dict[str, Any]) -> set[str]:
-    return {name} | _places(urlsplit(declared.get("target") or "").netloc)
+def _places_of(declared: dict[str, Any]) -> set[str]:
+    return _places(urlsplit(declared.get("target") or "").netloc)
 
 
 def _stem(host: str) -> str:

@@ -113,6 +113,14 @@ def test_junit_says_why_and_where(tmp_path: Path, note: Note) -> None:
     assert {one.get("value") for case in cases for one in case.iter("property")} == {"roles/tenant/tasks/main.yml:4"}
 
 
+def test_junit_has_a_suite_for_each_host_also_for_one_that_cannot_be_reached(tmp_path: Path, note: Note) -> None:
+    hosts = {"edge1": (desired(note), "local://"), "edge2": (desired(note), "chroot:///no/such/root")}
+    verify_hosts(hosts, junitxml=tmp_path / "junit.xml")
+    suites = list(ElementTree.parse(tmp_path / "junit.xml").getroot())
+    checked = {one.get("name"): (one.get("tests"), one.get("errors")) for one in suites if one.get("tests") != "0"}
+    assert checked == {"edge1": ("2", "0"), "edge2": ("1", "1")}
+
+
 def test_the_tests_of_a_role_run_along(note: Note, role_tests: Path) -> None:
     (role_tests / "test_note.py").write_text(
         "def test_it_greets(host, declared):\n"

@@ -17,12 +17,12 @@ from provisioner.verify.suite import write_suite
 from .kinds import Note, claimed, desired, expect
 
 
-def plain_pytest(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def plain_pytest(*args: str, cwd: Path, more: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """pytest as somebody starts it who has testinfra and not nsprov."""
     command = [sys.executable, "-P", "-m", "pytest", "-p", "testinfra.plugin", "-p", "no:cacheprovider", *args]
-    # Ansible's programs are found beside this Python, as in an environment that is activated.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PATH": path}
+    # With what stands beside this Python: ansible-inventory.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PATH": path} | (more or {})
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -166,11 +166,37 @@ def test_ansible_s_inventory_says_which_host_is_which(tmp_path: Path, note: Note
     assert "not among --hosts=ansible://other: edge1" in done.stderr
 
 
+def test_hosts_behind_one_address_are_told_apart_by_their_ports(tmp_path: Path, note: Note) -> None:
+    targets = {"edge1": "ssh://anna@127.0.0.1:2201", "edge2": "ssh://anna@127.0.0.1:2202"}
+    write_suite(tmp_path / "suite", dict.fromkeys(targets, desired(note)), project="shop", targets=targets)
+    hosts = "--hosts=chroot://127.0.0.1:2202,chroot://127.0.0.1:2201"
+    for name, uri in (("edge1", "chroot://127.0.0.1:2201"), ("edge2", "chroot://127.0.0.1:2202")):
+        done = plain_pytest(hosts, f"suite/test_{name}.py", cwd=tmp_path)
+        assert f"{uri} cannot be reached" in done.stderr + done.stdout
+    done = plain_pytest("--hosts=chroot://127.0.0.1", "suite", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "can be only one of them" in done.stderr
+
+
+def test_a_host_whose_name_is_an_ipv6_address_is_found_by_it(tmp_path: Path, note: Note) -> None:
+    write_suite(tmp_path / "suite", {"fd00::1": desired(note), "fd00::2": desired(note)}, project="shop")
+    done = plain_pytest("--hosts=chroot://[fd00::2]:22,chroot://[fd00::1]", "suite/test_fd00__2.py", cwd=tmp_path)
+    assert "chroot://[fd00::2]:22 cannot be reached" in done.stderr + done.stdout
+
+
+def test_one_uri_is_for_the_one_host_whose_facts_are_chosen_by_their_words(tmp_path: Path, note: Note) -> None:
+    suite_of_two(tmp_path, note)
+    done = plain_pytest("--hosts=local://", "-k", "test_edge1", "suite", cwd=tmp_path)
+    assert "2 passed, 2 deselected" in done.stdout, done.stdout + done.stderr
+
+
 def test_an_inventory_that_is_not_there_is_named(tmp_path: Path, note: Note) -> None:
     suite_of_two(tmp_path, note)
     done = plain_pytest("--hosts=ansible://all", "--ansible-inventory=nowhere.yml", "suite", cwd=tmp_path)
     assert done.returncode == 4
-    assert "ERROR: ansible://all: " in done.stderr
+    assert "ERROR: ansible://all: No inventory was parsed" in done.stderr
+    done = plain_pytest("--hosts=ansible://all", "suite", cwd=tmp_path, more={"PATH": "/nowhere"})
+    assert "ERROR: ansible://all needs ansible-inventory, which is not there: pip install ansible-core" in done.stderr
 
 
 def test_the_user_s_own_pytest_settings_do_not_reach_it(tmp_path: Path, note: Note) -> None:

@@ -1,4 +1,4 @@
-"""The options of a command that say where the passwords of vaults come from."""
+"""The options of a command that say where passwords come from: of vaults, of ssh, of sudo."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["opening_vaults", "plan_key", "use_passwords"]
+__all__ = ["connection_passwords", "opening_vaults", "plan_key", "use_passwords"]
 
 _PASSWORD_FILE = Annotated[
     list[str] | None,
@@ -20,20 +20,47 @@ _ID = Annotated[
     typer.Option("--vault-id", metavar="LABEL@SOURCE", help="The same, of one vault id. SOURCE may be 'prompt'."),
 ]
 _ASK = Annotated[bool, typer.Option("--ask-vault-pass", "-J", help="Ask for the password of vaults.")]
+_FOR_SSH = Annotated[bool, typer.Option("--ask-pass", "-k", help="Ask for the password of ssh.")]
+_FOR_SUDO = Annotated[bool, typer.Option("--ask-become-pass", "-K", help="Ask for the password of sudo.")]
+_SSH_FILE = Annotated[
+    str | None,
+    typer.Option("--connection-password-file", "--conn-pass-file", metavar="FILE", help="The password of ssh."),
+]
+_SUDO_FILE = Annotated[
+    str | None,
+    typer.Option("--become-password-file", "--become-pass-file", metavar="FILE", help="The password of sudo."),
+]
 _OPTIONS: dict[str, tuple[Any, Any]] = {
     "vault_password_file": (_PASSWORD_FILE, None),
     "vault_id": (_ID, None),
     "ask_vault_pass": (_ASK, False),
+    "ask_pass": (_FOR_SSH, False),
+    "ask_become_pass": (_FOR_SUDO, False),
+    "connection_password_file": (_SSH_FILE, None),
+    "become_password_file": (_SUDO_FILE, None),
 }
+
+#: What the command line gave, by the variables that it stands for.
+_CONNECTION: dict[str, str] = {}
 
 
 def opening_vaults(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that also takes the passwords of vaults, as Ansible's commands do."""
+    """A command that also takes the passwords of vaults and of connections, as Ansible's commands do."""
 
     @wraps(command)
     def run(**given: Any) -> None:
         own = {name: given.pop(name) for name in _OPTIONS}
         use_passwords(own["vault_password_file"] or [], own["vault_id"] or [], own["ask_vault_pass"])
+        _CONNECTION.clear()
+        for kind, variable, what, ask in (
+            ("connection", "ansible_password", "Password of ssh", own["ask_pass"]),
+            ("become", "ansible_become_password", "Password of sudo", own["ask_become_pass"]),
+        ):
+            file = own[f"{kind}_password_file"]
+            if file is not None:
+                _CONNECTION[variable] = _in_file(file)
+            elif ask:
+                _CONNECTION[variable] = _ask(what, f"name a file: --{kind}-password-file FILE")
         command(**given)
 
     own = inspect.signature(command, eval_str=True)
@@ -57,6 +84,33 @@ def use_passwords(files: list[str], ids: list[str], ask: bool) -> None:
     use(Keyring([*(replace(one, read=_value(one.read())) for one in named), *passwords()]))
     # What this starts does not inherit the password.
     os.environ.pop("NSPROV_VAULT_PASSWORD", None)
+
+
+def connection_passwords() -> dict[str, str]:
+    """The passwords of connections that the command line gave, by variables."""
+    return dict(_CONNECTION)
+
+
+def _in_file(name: str) -> str:
+    """The first line of a file, or of what it prints where it is a program, as in Ansible."""
+    import os
+    import subprocess
+    from pathlib import Path
+
+    from provisioner.errors import UsageError
+
+    path = Path(name).expanduser()
+    try:
+        if path.is_file() and os.access(path, os.X_OK):
+            text = subprocess.run([str(path.resolve())], stdout=subprocess.PIPE, text=True, check=True).stdout
+        else:
+            text = path.read_text()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UsageError(f"the password file {name} cannot be read: {reason}") from None
+    except subprocess.CalledProcessError as error:
+        raise UsageError(f"the password program {name} ended with {error.returncode}") from None
+    return text.partition("\n")[0].rstrip("\r")
 
 
 def _value(password: bytes) -> Callable[[], bytes]:
@@ -90,14 +144,12 @@ def plan_key() -> bytes:
         ) from None
 
 
-def _ask(what: str) -> str:
+def _ask(what: str, hint: str = "name a file: --vault-password-file FILE") -> str:
     import sys
 
     from provisioner.errors import UsageError
 
     if not sys.stdin.isatty():
-        raise UsageError(
-            "there is nobody to ask for the vault password", hint="name a file: --vault-password-file FILE"
-        )
+        raise UsageError(f"there is nobody to ask for the {what[:1].lower()}{what[1:]}", hint=hint)
     answer: str = typer.prompt(what, hide_input=True, err=True)
     return answer

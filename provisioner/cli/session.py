@@ -158,10 +158,15 @@ class Session:
 
     def connection(self, host: str) -> Map:
         """The variables of a host; those that say how it is reached with their templates evaluated."""
+        from provisioner.cli.passwords import connection_passwords
         from provisioner.config.build import host_value
         from provisioner.fleet.ssh_options import CONNECTION_VARIABLES
 
         variables = self.variables(host)
+        # As in Ansible, what the inventory says of a host wins over what was asked for all of them.
+        for name, password in connection_passwords().items():
+            if name not in variables:
+                variables[name] = password
         for name in CONNECTION_VARIABLES & variables.keys():
             if isinstance(variables[name], str) and "{" in variables[name]:
                 value = host_value(self.inventory, host, name, extra_vars=self.extra_vars)

@@ -131,6 +131,21 @@ def test_sudo_is_given_its_password_and_a_wrong_one_is_one_clear_line(wire: Wire
     assert f"sudo on {wire.address} wants a password" in said(done)
 
 
+def test_the_password_of_sudo_is_asked_for_or_read_from_a_file(wire: Wire) -> None:
+    add_user(wire.host, "gina", password="open-sudo-12", sudo="ALL")
+    authorize(wire.host, "gina", wire.controller.run("cat /root/.ssh/id_ed25519.pub").stdout)
+    gina = {"ansible_user": "gina", "ansible_become": True}
+    wire.controller.write("/root/password", "open-sudo-12\n", 0o600)
+    assert wire.nsprov("plan", "--become-password-file", "/root/password", **gina).returncode == 0
+    wire.controller.write("/root/program", "#!/bin/sh\necho open-sudo-12\n", 0o700)
+    assert wire.nsprov("plan", "--become-password-file", "/root/program", **gina).returncode == 0
+    done = wire.nsprov("plan", "-K", **gina)
+    assert done.returncode == 64
+    assert "there is nobody to ask for the password of sudo" in said(done)
+    done = wire.nsprov("plan", "--become-password-file", "/root/none", **gina)
+    assert "the password file /root/none cannot be read: No such file or directory" in said(done)
+
+
 def test_a_user_who_is_not_root_is_told_to_become_it(wire: Wire) -> None:
     add_user(wire.host, "carl")
     authorize(wire.host, "carl", wire.controller.run("cat /root/.ssh/id_ed25519.pub").stdout)

@@ -228,7 +228,7 @@ def show(
     projects = {name: session.project_of(name) for name in session.hosts}
     listings: dict[str, list[dict[str, Any]]] = {}
     with connected(session, strategy.forks) as fleet:
-        lost: dict[str, NsprovError] = dict(fleet.unreachable)
+        lost: dict[str, NsprovError] = dict(fleet.lost)
         looking = side_by_side(
             lambda name: _listing(fleet.targets[name], projects[name]), fleet.targets, strategy.forks
         )

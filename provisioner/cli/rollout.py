@@ -122,7 +122,7 @@ def plan_fleet(
             hold=hold,
             seen=seen,
         )
-    lost = {**fleet.unreachable, **planned.lost}
+    lost = {**fleet.lost, **planned.lost}
     planned.lost = {host: lost[host] for host in session.hosts if host in lost}
     return planned
 

@@ -224,7 +224,7 @@ class Fleet:
     """The chosen hosts that are connected, and those that cannot be, with the reason."""
 
     targets: dict[str, Target] = field(default_factory=dict)
-    unreachable: dict[str, NsprovError] = field(default_factory=dict)
+    lost: dict[str, NsprovError] = field(default_factory=dict)
 
     def facts(self, name: str) -> Mapping[str, Any]:
         return self.targets[name].facts()
@@ -241,7 +241,7 @@ def connected(session: Session, forks: int = 10) -> Iterator[Fleet]:
     A host that cannot be reached leaves the others alone. What no host is at fault for (the configuration, root
     that is missing here) is raised, of all hosts at once.
     """
-    from provisioner.errors import ConfigError, NotPermittedError, NsprovError, Problems, UnreachableError
+    from provisioner.errors import ConfigError, NotPermittedError, NsprovError, Problems, UnreachableError, UsageError
     from provisioner.fleet.connect import connect, connection_of
     from provisioner.fleet.rollout import one_line, side_by_side
 
@@ -267,7 +267,7 @@ def connected(session: Session, forks: int = 10) -> Iterator[Fleet]:
             elif isinstance(found, NotPermittedError) and host in here:
                 refused.append(found)
             else:
-                fleet.unreachable[host] = found
+                fleet.lost[host] = found
 
         # A connection into a sandbox forks: that is done before there are threads.
         for host, variables in here.items():
@@ -281,13 +281,15 @@ def connected(session: Session, forks: int = 10) -> Iterator[Fleet]:
             raise refused[0] if len(refused) == 1 else _all_of(refused)
         for host, facts in side_by_side(fleet.facts, list(fleet.targets), forks):
             if isinstance(facts, NsprovError):
-                fleet.unreachable[host] = facts
+                fleet.lost[host] = facts
                 del fleet.targets[host]
         order = {host: number for number, host in enumerate(session.hosts)}
         fleet.targets = dict(sorted(fleet.targets.items(), key=lambda item: order[item[0]]))
-        fleet.unreachable = {
-            host: error if isinstance(error, UnreachableError) else UnreachableError(one_line(error))
-            for host, error in sorted(fleet.unreachable.items(), key=lambda item: order[item[0]])
+        # One that lets us in and then refuses (sudo, a full disk, a bundle that was tampered with) has failed.
+        refusing = {host for host, error in fleet.lost.items() if host in there and not isinstance(error, UsageError)}
+        fleet.lost = {
+            host: error if host in refusing else UnreachableError(one_line(error))
+            for host, error in sorted(fleet.lost.items(), key=lambda item: order[item[0]])
         }
         yield fleet
 

@@ -68,8 +68,8 @@ def verify(
             return
         hosts = {name: (desired[name], fleet.targets[name].reach) for name in desired}
         proved = verify_and_print(hosts, project=_project(session), junitxml=junitxml, verbose=verbose)
-        say_lost(fleet.unreachable, alone=len(session.hosts) == 1)
-        proved = proved and not fleet.unreachable
+        say_lost(fleet.lost, alone=len(session.hosts) == 1)
+        proved = proved and not fleet.lost
     if not proved:
         raise typer.Exit(1)
 

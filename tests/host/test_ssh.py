@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -29,11 +29,12 @@ class Wire:
     host: Box
     #: The host's address.
     address: str
-    #: The host's variables.
-    vars: dict[str, Any] = field(default_factory=dict)
 
-    def nsprov(self, command: str, *args: str, **more: Any) -> CompletedProcess[str]:
-        hosts = {"web1": {"ansible_host": self.address, **self.vars, **more}}
+    def nsprov(
+        self, command: str, *args: str, others: dict[str, dict[str, Any]] | None = None, **more: Any
+    ) -> CompletedProcess[str]:
+        """A command of nsprov on the host, which has more variables, and on others by their variables."""
+        hosts = {"web1": {"ansible_host": self.address, **more}, **(others or {})}
         inventory = {"all": {"hosts": hosts, "vars": {"nsprov_roles": ["net"]}}}
         self.controller.write("/root/site/inventory.yml", yaml.safe_dump(inventory))
         yes = ["--yes"] if command in ("apply", "destroy") else []
@@ -144,6 +145,20 @@ def test_the_password_of_sudo_is_asked_for_or_read_from_a_file(wire: Wire) -> No
     assert "there is nobody to ask for the password of sudo" in said(done)
     done = wire.nsprov("plan", "--become-password-file", "/root/none", **gina)
     assert "the password file /root/none cannot be read: No such file or directory" in said(done)
+
+
+def test_a_host_that_refuses_has_failed_and_one_that_is_not_there_is_unreachable(wire: Wire) -> None:
+    add_user(wire.host, "hugo", password="open-sudo-13", sudo="ALL")
+    authorize(wire.host, "hugo", wire.controller.run("cat /root/.ssh/id_ed25519.pub").stdout)
+    others = {
+        "refuses": {"ansible_host": wire.address, "ansible_user": "hugo", "ansible_become": True},
+        "away": {"ansible_host": wire.address, "ansible_port": 2222},
+    }
+    done = wire.nsprov("apply", others=others)
+    assert done.returncode == 1
+    assert "applied 1, failed 1, unreachable 1" in said(done)
+    assert "refuses   failed: sudo on" in said(done)
+    assert "away   unreachable: " in said(done)
 
 
 def test_a_user_who_is_not_root_is_told_to_become_it(wire: Wire) -> None:

@@ -20,12 +20,6 @@ from provisioner import secrets
 from provisioner.secrets import MASK, RedactedStream, Secret, hidden, hide, is_hidden, is_secret, marked, paths_in
 
 
-@pytest.fixture(autouse=True)
-def net(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A net that knows nothing yet."""
-    monkeypatch.setattr(secrets, "_net", secrets._Net())
-
-
 def redacted(text: str, *known: str) -> str:
     for one in known:
         secrets.learn(one)

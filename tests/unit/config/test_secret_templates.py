@@ -27,11 +27,6 @@ users:
 """
 
 
-@pytest.fixture(autouse=True)
-def _net(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secrets, "_net", secrets._Net())
-
-
 def shown(project: Project, template: str) -> Any:
     """The content of a file as a plan shows it."""
     project.file("roles/web/templates/t.j2", template)

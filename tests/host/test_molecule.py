@@ -136,7 +136,7 @@ def test_a_role_that_does_not_do_what_its_user_sees_fails(project: RoleProject) 
 
 
 def test_what_an_interrupted_run_leaves_is_ended_by_destroy(project: RoleProject) -> None:
-    running = project.start("test")
+    running = project.start("converge")
     assert running.stdout
     for line in running.stdout:
         if "TASK [Apply the roles]" in line:

@@ -207,8 +207,7 @@ class Machine:
             yield None
             return
         try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            yield handle if os.fsencode(self.folder) in command else None
+            yield handle if os.fsencode(self.folder) in _command_line(pid) else None
         except (FileNotFoundError, ProcessLookupError):
             yield None
         finally:
@@ -233,6 +232,16 @@ class Machine:
             _put(seed, "root/.ssh/authorized_keys", authorized_key, 0o600)
             for name in SENT:
                 seed.add(CHECKOUT / name, f"opt/nsprov/checkout/{name}", filter=_source)
+
+
+def _command_line(pid: int) -> bytes:
+    """The command line of a process. One that is just being started has none for a moment, one that ended never."""
+    for _ in range(50):
+        found = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if found:
+            return found
+        time.sleep(0.01)
+    return b""
 
 
 def _put(seed: tarfile.TarFile, path: str, text: str, mode: int = 0o644) -> None:

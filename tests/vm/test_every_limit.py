@@ -91,7 +91,7 @@ def test_what_this_machine_or_its_kernel_has_not_is_refused_before_anything_is_t
     assert "AllowedCPUs 0-63 names CPUs that this host has not" in refused.stderr
     assert "IODeviceWeight: /dev/vda takes no weight, as its scheduler weighs nothing" in refused.stderr
     assert "IODeviceLatencyTargetSec needs io.latency, which this host's kernel has not" in refused.stderr
-    vm.run("test ! -e /sys/fs/cgroup/limits.slice && test ! -e /var/lib/nsprov")
+    vm.run("test ! -e /sys/fs/cgroup/limits.slice && test ! -e /var/lib/nsprov/manifests")
 
 
 def test_a_disk_whose_scheduler_weighs_takes_a_weight_of_its_own(vm: Machine) -> None:

@@ -94,6 +94,7 @@ class SshChannel:
         self.name = name
         self.options = options
         self._said = b""
+        self._asked_by_sudo = 0
         self.socket, far = socket.socketpair()
         errors, far_errors = os.pipe()
         argv = [*options.argv(_control_path()), command]
@@ -199,7 +200,6 @@ class SshChannel:
         """The next line of the host; sudo is given its password where it asks for it meanwhile."""
         deadline = time.monotonic() + seconds
         line = b""
-        asked = 0
         with selectors.DefaultSelector() as ready:
             ready.register(self.socket, selectors.EVENT_READ)
             ready.register(self._errors, selectors.EVENT_READ)
@@ -213,9 +213,9 @@ class SshChannel:
                     asks = self.errors.count(prompt)
                     if len(self._said) == before:
                         ready.unregister(self._errors)
-                    if asks > asked:
-                        asked = asks
-                        self._answer_sudo(asked)
+                    if asks > self._asked_by_sudo:
+                        self._asked_by_sudo = asks
+                        self._answer_sudo()
                 if self.socket in keys:
                     # A byte at a time: what follows the line is the agent's.
                     piece = self.socket.recv(1)
@@ -230,9 +230,9 @@ class SshChannel:
                         # What a login script prints comes before it.
                         line += piece
 
-    def _answer_sudo(self, times: int) -> None:
+    def _answer_sudo(self) -> None:
         become = self.options.become
-        if times > 1 or become is None or become.password is None:
+        if self._asked_by_sudo > 1 or become is None or become.password is None:
             raise HostError(
                 f"sudo on {self.name} does not take the password", hint="ansible_become_password is wrong for this user"
             )

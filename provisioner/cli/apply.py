@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,6 +17,7 @@ from provisioner.cli.rollout import (
     MaxFail,
     Serial,
     end,
+    lost_data,
     plan_fleet,
     roll_out_fleet,
     say_lost,
@@ -31,7 +31,6 @@ from provisioner.cli.session import (
     InventoryOption,
     Limit,
     ProjectName,
-    Session,
     SkipTags,
     Tags,
     Yes,
@@ -43,12 +42,11 @@ from provisioner.cli.session import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from provisioner.engine.apply import ApplyResult, Observation
     from provisioner.errors import NsprovError
     from provisioner.fleet.target import Target
-    from provisioner.model import Desired, Plan, Step, StepResult
+    from provisioner.model import Desired, Plan
 
-__all__ = ["Progress", "add_to", "apply_one", "plan_all", "stop_on_signal"]
+__all__ = ["add_to", "stop_on_signal"]
 
 Format = Annotated[Literal["text", "json"], typer.Option("--format", help="text for people, json for programs.")]
 Adopt = Annotated[bool, typer.Option("--adopt", help="Take over what is on the host already and is not ours.")]
@@ -239,7 +237,7 @@ def show(
                 listings[name] = found
     listings = {name: listings[name] for name in session.hosts if name in listings}
     if format == "json":
-        typer.echo(json.dumps({"version": 1, "hosts": listings, **_lost_data(lost)}, indent=2))
+        typer.echo(json.dumps({"version": 1, "hosts": listings, **lost_data(lost)}, indent=2))
         say_lost(lost, alone=len(session.hosts) == 1)
         end(lost)
         return
@@ -291,99 +289,6 @@ def validate(
 # -- stages -------------------------------------------------------------------------------------------
 
 
-def plan_all(
-    session: Session,
-    targets: Mapping[str, Target],
-    desired: Mapping[str, Desired],
-    *,
-    adopt: bool = False,
-    reason_for_delete: str | None = None,
-) -> dict[str, Observation]:
-    """A plan for every host, before one is touched. All hosts' problems are raised together."""
-    from provisioner.engine.apply import observe_and_plan
-    from provisioner.engine.plan import NotOwnedError
-    from provisioner.errors import ConfigError, Problems
-
-    observed: dict[str, Observation] = {}
-    problems = Problems()
-    foreign: list[str] = []
-    hint: str | None = None
-    for name, target in targets.items():
-        try:
-            observed[name] = observe_and_plan(
-                target, desired[name], session.project_of(name), adopt=adopt, reason_for_delete=reason_for_delete
-            )
-        except ConfigError as error:
-            problems.extend(error)
-        except NotOwnedError as error:
-            foreign += [f"{name}: {line}" for line in error.message.splitlines()]
-            hint = error.hint
-    problems.raise_if_any()
-    if foreign:
-        raise NotOwnedError("\n".join(foreign), hint=hint)
-    return observed
-
-
-def apply_one(
-    target: Target,
-    observed: Observation,
-    *,
-    keep_partial: bool = False,
-    interrupted: Callable[[], bool] = lambda: False,
-    quiet: bool = False,
-) -> tuple[ApplyResult, float]:
-    """Apply one host's plan, and print what became of it."""
-    from provisioner.engine.apply import apply_plan
-    from provisioner.report.text import failure_lines, result_line
-
-    began = time.monotonic()
-    watcher = None if quiet or not observed.plan.steps else Progress(target.name, len(observed.plan.steps))
-    result = apply_plan(target, observed, keep_partial=keep_partial, watcher=watcher, interrupted=interrupted)
-    seconds = time.monotonic() - began
-    if watcher is not None:
-        watcher.clear()
-    if quiet:
-        return result, seconds
-    paint = style()
-    if not result.ok:
-        typer.echo(f"{paint(target.name, 'bold')}   {paint('not applied', 'red')}")
-        for line in failure_lines(result, paint):
-            typer.echo(line)
-    elif observed.plan.steps:
-        typer.echo(f"{paint(target.name, 'bold')}   {paint('applied', 'green')}: {result_line(result, seconds)}")
-        for address, note in result.notes.items():
-            typer.echo(f"  {address}   {note}")
-    return result, seconds
-
-
-class Progress:
-    """One line on a terminal that says how far an apply is; nothing in a log."""
-
-    def __init__(self, name: str, total: int) -> None:
-        self.name = name
-        self.total = total
-        self.done = 0
-        self.on = sys.stderr.isatty()
-
-    def batch(self, steps: Sequence[Step], results: Sequence[StepResult]) -> None:
-        self.done += sum(not one.skipped and one.error is None for one in results)
-        if self.on:
-            step = steps[-1]
-            text = f"{self.name}   {min(self.done, self.total)}/{self.total}   {step.action} {step.address}"
-            sys.stderr.write(f"\r\x1b[K{text[:100]}")
-            sys.stderr.flush()
-
-    def rolling_back(self, steps: int) -> None:
-        if self.on:
-            sys.stderr.write(f"\r\x1b[K{self.name}   putting the host back: {steps} steps")
-            sys.stderr.flush()
-
-    def clear(self) -> None:
-        if self.on:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-
-
 @contextmanager
 def stop_on_signal(waited_for: Callable[[], str] | None = None) -> Iterator[Callable[[], bool]]:
     """Ctrl-C and SIGTERM finish the step in hand; the function says whether one came.
@@ -411,17 +316,12 @@ def _print_plans(plans: Mapping[str, Plan], format: str, lost: Mapping[str, Nspr
     if format == "json":
         from provisioner.report.data import plans_data
 
-        typer.echo(json.dumps({**plans_data(plans), **_lost_data(lost or {})}, indent=2))
+        typer.echo(json.dumps({**plans_data(plans), **lost_data(lost or {})}, indent=2))
         return
     from provisioner.report.text import plans_text
 
     if plans:
         typer.echo(plans_text(plans, style()))
-
-
-def _lost_data(lost: Mapping[str, NsprovError]) -> dict[str, Any]:
-    """The hosts that could not be looked at, and why: nothing where there are none."""
-    return {"unreachable": {name: str(error) for name, error in lost.items()}} if lost else {}
 
 
 def _ask(plans: Mapping[str, Plan]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from provisioner.cli.apply import apply_one, plan_all, stop_on_signal
+from provisioner.cli.apply import stop_on_signal
 from provisioner.cli.passwords import use_passwords
-from provisioner.cli.session import open_session, style
+from provisioner.cli.rollout import apply_one, plan_fleet
+from provisioner.cli.session import Fleet, open_session, style
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -295,30 +297,32 @@ def _own_names() -> list[str]:
 
 def _apply(wish: _Wish, session: Session, host: str) -> tuple[str | None, bool | None]:
     """Plan and carry out, on this machine whatever the inventory's connection. What failed, and the proof."""
+    from provisioner.fleet.rollout import reason_of
     from provisioner.fleet.target import LocalTarget
     from provisioner.host import Host
+    from provisioner.report.text import plans_text
 
     target = LocalTarget(Host(), host)
-    try:
-        with target.lock():
-            desired = session.build(lambda _: target.facts())
-            observed = plan_all(session, {host: target}, desired)[host]
-            if wish.check or observed.plan.steps:
-                from provisioner.report.text import plans_text
-
-                typer.echo(plans_text({host: observed.plan}, style()))
-            if wish.check:
-                return None, None
-            if not observed.plan.steps:
-                typer.echo(f"{host}   no changes")
+    with ExitStack() as stack:
+        stack.callback(target.close)
+        fleet = Fleet({host: target})
+        desired = fleet.build(session)
+        planned = plan_fleet(session, fleet, desired, forks=1, hold=not wish.check)
+        stack.callback(planned.let_go)
+        if planned.lost:
+            raise planned.lost[host]
+        if wish.check or planned.plans[host].steps:
+            typer.echo(plans_text(planned.plans, style()))
+        if wish.check:
+            return None, None
+        if not planned.plans[host].steps:
+            typer.echo(f"{host}   no changes")
+        if host in planned.members:
             with stop_on_signal() as stopped:
-                result, _ = apply_one(target, observed, interrupted=stopped)
+                result = apply_one(target, planned.members[host].observed, interrupted=stopped)
             if not result.ok:
-                failure = result.failure
-                return (f"{failure.step.address}: {failure.error}" if failure else result.error or "interrupted"), None
-            return None, _proved(target, desired) if wish.verify else None
-    finally:
-        target.close()
+                return reason_of(result), None
+        return None, _proved(target, desired) if wish.verify else None
 
 
 def _proved(target: Target, desired: dict[str, Desired]) -> bool:
@@ -377,9 +381,7 @@ def _lasting(wish: _Wish) -> _Wish:
 
 
 def _this_nsprov() -> list[str]:
-    """The command line of the nsprov that runs now: a bundle, or this Python with this package."""
-    if getattr(sys, "frozen", False):
-        return [sys.executable]
+    """The command line of the nsprov that runs now: this Python with this package."""
     # -P: the folder where it is started has no say in what is imported.
     return [sys.executable, "-P", "-m", "provisioner"]
 

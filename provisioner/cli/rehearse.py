@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from provisioner.cli.apply import apply_one, stop_on_signal
+from provisioner.cli.apply import stop_on_signal
 from provisioner.cli.passwords import opening_vaults
+from provisioner.cli.rollout import apply_one, plan_fleet
 from provisioner.cli.session import (
     ExtraVars,
+    Fleet,
     InventoryArgument,
     InventoryOption,
     Limit,
@@ -27,7 +29,7 @@ from provisioner.cli.session import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from provisioner.engine.apply import Observation
+    from provisioner.fleet.rollout import Planned
     from provisioner.fleet.target import Target
     from provisioner.host.sandbox import Sandbox
     from provisioner.model import Desired
@@ -61,13 +63,13 @@ def rehearse(
     with stop_on_signal() as stopped, _sandboxes(session, root, keep=keep) as targets:
         desired = session.build(lambda name: targets[name].facts())
         _title("plan")
-        observed = _plan(session, targets, desired)
-        _print_plans(observed)
+        planned = _planned(session, targets, desired, hold=True)
         _title("apply")
-        for name, one in observed.items():
-            result, _ = apply_one(targets[name], one, interrupted=stopped)
+        for member in planned.members.values():
+            result = apply_one(member.target, member.observed, interrupted=stopped)
             if not result.ok:
                 raise typer.Exit(1)
+        planned.let_go()
         _title("verify")
         proved = _verify(targets, desired)
         _title("apply again")
@@ -148,16 +150,18 @@ def _title(text: str) -> None:
     typer.echo(style()(f"── {text} " + "─" * (70 - len(text)), "dim"))
 
 
-def _plan(session: Session, targets: Mapping[str, Target], desired: Mapping[str, Desired]) -> dict[str, Observation]:
-    from provisioner.cli.apply import plan_all
-
-    return plan_all(session, targets, desired)
-
-
-def _print_plans(observed: Mapping[str, Observation]) -> None:
+def _planned(
+    session: Session, targets: Mapping[str, Target], desired: Mapping[str, Desired], *, hold: bool = False
+) -> Planned:
+    """The plans of all hosts, printed. A host that cannot be looked at ends the rehearsal."""
+    from provisioner.config.strategy import DEFAULT_FORKS
     from provisioner.report.text import plans_text
 
-    typer.echo(plans_text({name: one.plan for name, one in observed.items()}, style()))
+    planned = plan_fleet(session, Fleet(dict(targets)), desired, forks=DEFAULT_FORKS, hold=hold)
+    for error in planned.lost.values():
+        raise error
+    typer.echo(plans_text(planned.plans, style()))
+    return planned
 
 
 def _verify(targets: Mapping[str, Target], desired: Mapping[str, Desired]) -> bool:
@@ -167,9 +171,7 @@ def _verify(targets: Mapping[str, Target], desired: Mapping[str, Desired]) -> bo
 
 
 def _apply_again(session: Session, targets: Mapping[str, Target], desired: Mapping[str, Desired]) -> bool:
-    observed = _plan(session, targets, desired)
-    _print_plans(observed)
-    return not any(one.plan for one in observed.values())
+    return not any(_planned(session, targets, desired).plans.values())
 
 
 def _show(targets: Mapping[str, Target], desired: Mapping[str, Desired]) -> None:

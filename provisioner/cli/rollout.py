@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from provisioner.config.strategy import Strategy
-    from provisioner.engine.apply import Watcher
+    from provisioner.engine.apply import ApplyResult, Observation, Watcher
     from provisioner.errors import NsprovError
     from provisioner.fleet.rollout import Batch, Outcome, Planned
+    from provisioner.fleet.target import Target
     from provisioner.model import Desired, Plan, Step, StepResult
 
 __all__ = [
@@ -32,7 +33,9 @@ __all__ = [
     "Canary",
     "MaxFail",
     "Serial",
+    "apply_one",
     "end",
+    "lost_data",
     "plan_fleet",
     "roll_out_fleet",
     "say_lost",
@@ -129,13 +132,13 @@ def plan_fleet(
 
 def say_lost(lost: Mapping[str, NsprovError], *, alone: bool = False) -> None:
     """A line on standard error for each host that could not be looked at; all of it where it is the only one."""
-    from provisioner.fleet.rollout import fate_of_lost, one_line
+    from provisioner.fleet.rollout import fate_of, one_line
     from provisioner.report.hosts import summary_lines
 
     if lost and alone:
         typer.echo(f"nsprov: {next(iter(lost.values()))}", err=True)
     elif lost:
-        fates = [(host, fate_of_lost(error).value, one_line(error)) for host, error in lost.items()]
+        fates = [(host, fate_of(error).value, one_line(error)) for host, error in lost.items()]
         typer.echo("\n".join(summary_lines(fates, style(on_error=True))), err=True)
 
 
@@ -146,6 +149,30 @@ def end(lost: Mapping[str, NsprovError]) -> None:
     if lost:
         locked = all(isinstance(error, LockedError) for error in lost.values())
         raise typer.Exit(LockedError.exit_code if locked else 1)
+
+
+def lost_data(lost: Mapping[str, NsprovError]) -> dict[str, dict[str, str]]:
+    """The hosts that could not be looked at, by what became of them, and why: nothing where there are none."""
+    from provisioner.fleet.rollout import fate_of
+
+    made: dict[str, dict[str, str]] = {}
+    for host, error in lost.items():
+        made.setdefault(fate_of(error).value, {})[host] = str(error)
+    return made
+
+
+def apply_one(target: Target, observed: Observation, *, interrupted: Callable[[], bool]) -> ApplyResult:
+    """Apply one host's plan, and tell what became of it as a rollout of one host does."""
+    from provisioner.engine.apply import apply_plan
+    from provisioner.fleet.rollout import outcome_of
+
+    board = Board(1, 1)
+    board.host_begins(target.name)
+    began = time.monotonic()
+    watcher = board.watcher(target.name, len(observed.plan.steps))
+    result = apply_plan(target, observed, watcher=watcher, interrupted=interrupted)
+    board.host_done(outcome_of(target.name, result, time.monotonic() - began))
+    return result
 
 
 def roll_out_fleet(
@@ -211,9 +238,9 @@ def _any_bad(batches: Iterable[Batch]) -> bool:
 
 
 def _outcome_of_lost(host: str, error: NsprovError) -> Outcome:
-    from provisioner.fleet.rollout import Outcome, fate_of_lost, one_line
+    from provisioner.fleet.rollout import Outcome, fate_of, one_line
 
-    return Outcome(host, fate_of_lost(error), one_line(error))
+    return Outcome(host, fate_of(error), one_line(error))
 
 
 def _canaries(session: Session, strategy: Strategy) -> int | list[str] | None:
@@ -377,7 +404,7 @@ class Board:
         paint = style()
         name, result = paint(outcome.host, "bold"), outcome.result
         if outcome.ok:
-            if not self.few or result is None:
+            if not self.few or result is None or not result.done:
                 return []
             notes = [f"  {address}   {note}" for address, note in result.notes.items()]
             return [f"{name}   {paint('applied', 'green')}: {result_line(result, outcome.seconds)}", *notes]

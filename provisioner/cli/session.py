@@ -241,7 +241,7 @@ def connected(session: Session, forks: int = 10) -> Iterator[Fleet]:
     A host that cannot be reached leaves the others alone. What no host is at fault for (the configuration, root
     that is missing here) is raised, of all hosts at once.
     """
-    from provisioner.errors import ConfigError, NotPermittedError, NsprovError, Problems, UnreachableError, UsageError
+    from provisioner.errors import ConfigError, NotPermittedError, NsprovError, Problems, UnreachableError
     from provisioner.fleet.connect import connect, connection_of
     from provisioner.fleet.rollout import one_line, side_by_side
 
@@ -256,12 +256,16 @@ def connected(session: Session, forks: int = 10) -> Iterator[Fleet]:
         except ConfigError as error:
             problems.extend(error)
     fleet = Fleet()
+    opened: list[Target] = []
+
     with ExitStack() as stack:
+        # Side by side as well: each waits for the other end to hang up.
+        stack.callback(lambda: list(side_by_side(lambda target: target.close(), opened, forks)))
 
         def note(host: str, found: Target | NsprovError) -> None:
             if not isinstance(found, NsprovError):
                 fleet.targets[host] = found
-                stack.callback(found.close)
+                opened.append(found)
             elif isinstance(found, ConfigError):
                 problems.extend(found)
             elif isinstance(found, NotPermittedError) and host in here:
@@ -286,9 +290,8 @@ def connected(session: Session, forks: int = 10) -> Iterator[Fleet]:
         order = {host: number for number, host in enumerate(session.hosts)}
         fleet.targets = dict(sorted(fleet.targets.items(), key=lambda item: order[item[0]]))
         # One that lets us in and then refuses (sudo, a full disk, a bundle that was tampered with) has failed.
-        refusing = {host for host, error in fleet.lost.items() if host in there and not isinstance(error, UsageError)}
         fleet.lost = {
-            host: error if host in refusing else UnreachableError(one_line(error))
+            host: error if host in there else UnreachableError(one_line(error))
             for host, error in sorted(fleet.lost.items(), key=lambda item: order[item[0]])
         }
         yield fleet

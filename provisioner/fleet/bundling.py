@@ -98,7 +98,7 @@ def made() -> Bundle:
             if not (stamp.exists() and (cache / stamp.read_text()).exists()):
                 stamp.write_text(_make(cache).name)
                 _forget_old_ones(cache)
-        return Bundle.of(cache / stamp.read_text())
+            return Bundle.of(cache / stamp.read_text())
     except OSError as error:
         raise HostError.from_os(f"cannot make the agent's bundle in {cache}", error) from None
 

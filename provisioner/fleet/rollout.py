@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from provisioner.engine.apply import apply_plan, is_settled, observe_and_plan, put_back, slimmed
 from provisioner.engine.plan import NotOwnedError
-from provisioner.errors import ConfigError, HostError, LockedError, NsprovError, Problems, UnreachableError
+from provisioner.errors import ConfigError, HostError, NsprovError, Problems, UnreachableError
 from provisioner.model import Action
 
 if TYPE_CHECKING:
@@ -35,10 +35,11 @@ __all__ = [
     "Planned",
     "Spectator",
     "batches_of",
-    "fate_of_lost",
+    "fate_of",
     "left_to_do",
     "observe_fleet",
     "one_line",
+    "outcome_of",
     "reason_of",
     "roll_out",
     "settle",
@@ -400,7 +401,7 @@ def settle(members: Mapping[str, Member], forks: int) -> list[Outcome]:
     for host, found in side_by_side(write, members, forks):
         members[host].let_go()
         if isinstance(found, NsprovError):
-            failed.append(Outcome(host, _fate_of(found), one_line(found)))
+            failed.append(Outcome(host, fate_of(found), one_line(found)))
         elif found:
             failed.append(Outcome(host, Fate.FAILED, found))
     return failed
@@ -453,7 +454,7 @@ class _Round:
             go_on=self._goes_on,
         )
         for host, found in doing:
-            outcome = Outcome(host, _fate_of(found), one_line(found)) if isinstance(found, NsprovError) else found
+            outcome = Outcome(host, fate_of(found), one_line(found)) if isinstance(found, NsprovError) else found
             self.batch.outcomes[host] = outcome
             self.spectator.host_done(outcome)
             if not self.keep_partial and self._why(self._count()):
@@ -474,12 +475,9 @@ class _Round:
             interrupted=lambda: self.interrupted() or self.halted.is_set(),
         )
         seconds = time.monotonic() - began
-        if result.ok:
-            return Outcome(host, Fate.APPLIED, "", result, seconds)
         if result.interrupted and result.not_put_back == [] and not self.interrupted():
             return Outcome(host, Fate.PUT_BACK, "too many of its batch failed", result, seconds)
-        fate = Fate.UNREACHABLE if result.unreachable else Fate.FAILED
-        return Outcome(host, fate, reason_of(result), result, seconds)
+        return outcome_of(host, result, seconds)
 
     def _prove(self) -> list[str]:
         """Verify what was applied. The hosts that do not hold count as failed."""
@@ -510,15 +508,19 @@ class _Round:
             return Outcome(host, Fate.PUT_BACK, why, result, was.seconds)
 
         for host, found in side_by_side(back, hosts, self.strategy.forks, tick=self.spectator.tick):
-            outcome = Outcome(host, _fate_of(found), one_line(found)) if isinstance(found, NsprovError) else found
+            outcome = Outcome(host, fate_of(found), one_line(found)) if isinstance(found, NsprovError) else found
             self.batch.outcomes[host] = outcome
             self.spectator.host_done(outcome)
 
 
-def _fate_of(error: NsprovError) -> Fate:
+def fate_of(error: NsprovError) -> Fate:
+    """What became of a host by its error: one that is not there is unreachable, one that refuses has failed."""
     return Fate.UNREACHABLE if isinstance(error, UnreachableError) else Fate.FAILED
 
 
-def fate_of_lost(error: NsprovError) -> Fate:
-    """A host that could not be planned: locked by another or refusing is failed, not there is unreachable."""
-    return Fate.FAILED if isinstance(error, LockedError) else _fate_of(error)
+def outcome_of(host: str, result: ApplyResult, seconds: float) -> Outcome:
+    """What became of a host by the result of an apply."""
+    if result.ok:
+        return Outcome(host, Fate.APPLIED, "", result, seconds)
+    fate = Fate.UNREACHABLE if result.unreachable else Fate.FAILED
+    return Outcome(host, fate, reason_of(result), result, seconds)

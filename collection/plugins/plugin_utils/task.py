@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -237,14 +238,10 @@ def _from_vaulted_file(text: Any) -> bool:
     return path is not None and _is_vaulted(path)
 
 
+@cache
 def _is_vaulted(path: str) -> bool:
-    if path not in _SEEN:
-        try:
-            with Path(path).open("rb") as file:
-                _SEEN[path] = file.read(14) == b"$ANSIBLE_VAULT"
-        except OSError:
-            _SEEN[path] = False
-    return _SEEN[path]
-
-
-_SEEN: dict[str, bool] = {}
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(14) == b"$ANSIBLE_VAULT"
+    except OSError:
+        return False

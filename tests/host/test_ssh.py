@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -159,6 +160,8 @@ def test_a_host_that_refuses_has_failed_and_one_that_is_not_there_is_unreachable
     assert "applied 1, failed 1, unreachable 1" in said(done)
     assert "refuses   failed: sudo on" in said(done)
     assert "away   unreachable: " in said(done)
+    told = json.loads(wire.nsprov("plan", "--format", "json", others=others).stdout)
+    assert (list(told["failed"]), list(told["unreachable"])) == (["refuses"], ["away"])
 
 
 def test_a_user_who_is_not_root_is_told_to_become_it(wire: Wire) -> None:

@@ -1,4 +1,4 @@
-"""The fixtures for anybody's tests stand alone in a written suite: what they know is held against the rest of nsprov."""
+"""The fixtures stand alone in a written suite: what they know of limits is held against the rest of nsprov."""
 
 from __future__ import annotations
 

@@ -328,7 +328,7 @@ def _apply(wish: _Wish, session: Session, host: str) -> tuple[str | None, bool |
 def _proved(target: Target, desired: dict[str, Desired]) -> bool:
     from provisioner.cli.verify import verify_and_print
 
-    return verify_and_print({name: (one, target.reach) for name, one in desired.items()})
+    return verify_and_print({name: (one, target) for name, one in desired.items()})
 
 
 def _wait(name: str, splay: int) -> None:

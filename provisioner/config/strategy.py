@@ -94,15 +94,13 @@ def declared_strategy(
 
     Raises ConfigError with every problem, each where it was written; also where hosts say different things.
     """
-    if extra_vars and VARIABLE in extra_vars:
-        value = extra_vars[VARIABLE]
-        if _has_template(value) and hosts:
-            value = _evaluated(inventory, hosts[0], extra_vars)
-        return _read(value, getattr(extra_vars, "at", lambda _: None)(VARIABLE))
     said: list[tuple[str, Any, Source | None]] = []
     for host in hosts:
-        layers = inventory.layers(host, VARIABLE)
-        value, source = layers[-1] if layers else (None, None)
+        if extra_vars and VARIABLE in extra_vars:
+            value, source = extra_vars[VARIABLE], getattr(extra_vars, "at", lambda _: None)(VARIABLE)
+        else:
+            layers = inventory.layers(host, VARIABLE)
+            value, source = layers[-1] if layers else (None, None)
         if _has_template(value):
             value = _evaluated(inventory, host, extra_vars)
         if not said or said[0][1] != value:

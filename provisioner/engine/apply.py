@@ -63,6 +63,8 @@ class ApplyResult:
     #: None: no rollback was needed, or none was wanted. Empty: the host is as it was.
     not_put_back: list[Failure] | None = None
     error: str = ""
+    #: It was begun to put the host back.
+    is_put_back: bool = False
     #: The connection broke: the host came at least as far as what is done; whether it is put back is not known.
     unreachable: bool = False
 
@@ -73,6 +75,8 @@ class ApplyResult:
     @property
     def known(self) -> str:
         """How far a host came whose connection broke, in words."""
+        if self.is_put_back:
+            return "it was being put back, and how far that came is not known"
         if not self.done:
             return "how far it came is not known"
         return "1 step is known to be done" if len(self.done) == 1 else f"{len(self.done)} steps are known to be done"
@@ -252,6 +256,7 @@ def _roll_back(
     result: ApplyResult,
     watcher: Watcher | None,
 ) -> None:
+    result.is_put_back = True
     try:
         failures = _put_back(target, observed, attempted, watcher)
     except UnreachableError:

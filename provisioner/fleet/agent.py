@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 import traceback
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import chain, count
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -47,8 +46,8 @@ def serve(requests: Iterable[str], answers: IO[str], target: Target | None = Non
     """
     from provisioner.host import Host
 
-    with Host() as host:
-        agent = _Agent(target or LocalTarget(host), answers)
+    with Host() as host, closing(target or LocalTarget(host)) as served:
+        agent = _Agent(served, answers)
         for line in chain([first] if first else [], requests):
             agent.take(json.loads(line))
 
@@ -100,17 +99,25 @@ class _Agent:
     def _carry_out(self, request: Mapping[str, Any]) -> Any:
         """Results go out in parts while the steps are carried out, and the rest with the answer."""
         ready: list[StepResult] = []
-        told, last = 0, time.monotonic()
+        told = 0
+        done = threading.Event()
 
-        def seen(result: StepResult) -> None:
-            nonlocal told, last
-            ready.append(result)
-            if time.monotonic() - last >= _TELL_EVERY:
-                with suppress(OSError):  # a step is not left half done because nobody reads any more
-                    self._tell(request, {"some": protocol.encode_results(ready[told:])})
-                told, last = len(ready), time.monotonic()
+        def tell() -> None:
+            nonlocal told
+            while not done.wait(_TELL_EVERY):
+                some = ready[told:]
+                if some:
+                    with suppress(OSError, ValueError):  # nobody reads any more, which the answer will find
+                        self._tell(request, {"some": protocol.encode_results(some)})
+                    told += len(some)
 
-        results = self.target.carry_out(protocol.decode_steps(request["with"]), seen)
+        telling = threading.Thread(target=tell, daemon=True)
+        telling.start()
+        try:
+            results = self.target.carry_out(protocol.decode_steps(request["with"]), ready.append)
+        finally:
+            done.set()
+            telling.join()
         return protocol.encode_results(results[told:])
 
     def do_hello(self, _: Any) -> Any:
@@ -177,8 +184,7 @@ class AgentTarget(Target):
         self._channel = channel
         self._answer_seconds = answer_seconds
         channel.socket.settimeout(answer_seconds)
-        self._requests = channel.socket.makefile("w", encoding="utf-8")
-        self._answers = channel.socket.makefile("r", encoding="utf-8")
+        self._unread = bytearray()
         self._facts: Mapping[str, Any] | None = None
         self._numbers = count(1)
         #: What was read and is another thread's, by its number; and whether a thread is reading.
@@ -228,6 +234,8 @@ class AgentTarget(Target):
         self._ask("write_manifest", {"project": project, "text": text})
 
     def run(self, command: str, seconds: float = 600) -> Output:
+        if self._answer_seconds is not None:  # it is the command that took too long then, and not the host
+            seconds = min(seconds, 0.9 * self._answer_seconds)
         return protocol.decode_output(self._ask("run", {"command": command, "seconds": seconds}))
 
     @property
@@ -245,27 +253,20 @@ class AgentTarget(Target):
 
     def close(self) -> None:
         with suppress(OSError):
-            # A thread that reads would keep its file from being closed until the host answers.
-            self._channel.socket.shutdown(socket.SHUT_RDWR)
-        for end in (self._requests, self._answers):
-            try:
-                end.close()
-            except OSError:
-                pass  # what could not be flushed has nobody to read it
+            self._channel.socket.shutdown(socket.SHUT_RDWR)  # a thread that reads is woken
         self._channel.close()
 
     def _ask(self, do: str, value: Any = None, take: Callable[[Any], None] = lambda _: None) -> Any:
         """What the agent answers; ``take`` is given what it tells before. Several threads may ask at once."""
         number = next(self._numbers)
-        line = json.dumps({"id": number, "do": do, "with": value}) + "\n"
+        line = json.dumps({"id": number, "do": do, "with": value}).encode() + b"\n"
         with self._turn:
             if self._lost is not None:
                 raise self._lost
             self._read[number] = []
         try:
             with self._sending:
-                self._requests.write(line)
-                self._requests.flush()
+                self._channel.socket.sendall(line)
         except OSError:
             pass  # why is known at the other end of the channel
         try:
@@ -310,17 +311,25 @@ class AgentTarget(Target):
                 self._read.get(said.get("id", 0), []).append(said)
 
     def _line(self) -> Mapping[str, Any]:
-        try:
-            line = self._answers.readline()
-        except TimeoutError:
-            raise UnreachableError(
-                f"{self.name} has not answered for {self._answer_seconds} s",
-                hint="it hangs, or a step takes longer than the host's variable nsprov_timeout allows (seconds)",
-            ) from None
-        except (OSError, ValueError):
-            line = ""  # why is known at the other end of the channel
-        if not line.endswith("\n"):
-            raise self._channel.broken(self.name)
+        """The next line. What was read of it stays when a signal interrupts the reading."""
+        end = self._unread.find(b"\n")
+        while end < 0:
+            try:
+                piece = self._channel.socket.recv(1 << 16)
+            except TimeoutError:
+                raise UnreachableError(
+                    f"{self.name} has not answered for {self._answer_seconds} s",
+                    hint="it hangs, or a step takes longer than the host's variable nsprov_timeout allows (seconds)",
+                ) from None
+            except OSError:
+                piece = b""  # why is known at the other end of the channel
+            if not piece:
+                raise self._channel.broken(self.name)
+            known = len(self._unread)
+            self._unread += piece
+            end = self._unread.find(b"\n", known)
+        line = bytes(self._unread[:end])
+        del self._unread[: end + 1]
         said: Mapping[str, Any] = json.loads(line)
         return said
 

@@ -200,12 +200,14 @@ def left_to_do(before: Iterable[str], outcomes: Iterable[Outcome], known: Iterab
 def reason_of(result: ApplyResult) -> str:
     """Why an apply failed, in one line, and what became of the host."""
     verbs = {Action.CREATE: "creating", Action.UPDATE: "changing", Action.DELETE: "deleting"}
-    if result.unreachable:
-        return f"{one_line(result.error)}; {result.known}, the next apply goes on from there"
+    told = ""
     if result.failure is not None:
         step = result.failure.step
         told = f"{verbs.get(step.action, step.action.value)} {step.address}: {one_line(result.failure.error)}"
-    else:
+    if result.unreachable:
+        lost = f"{one_line(result.error)}; {result.known}, the next apply goes on from there"
+        return f"{told}; then {lost}" if told else lost
+    if not told:
         told = one_line(result.error) if result.error else "interrupted"
     if result.not_put_back is None:
         return f"{told}; {len(result.done)} steps were left as they are" if result.done else told

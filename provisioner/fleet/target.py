@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -107,6 +108,7 @@ class LocalTarget(Target):
     def __init__(self, host: Host, name: str = "localhost") -> None:
         self.host = host
         self.name = name
+        self._commands: set[subprocess.Popen[bytes]] = set()
 
     def facts(self) -> Mapping[str, Any]:
         facts: Mapping[str, Any] = self.host.facts.as_variables()
@@ -208,22 +210,41 @@ class LocalTarget(Target):
         from provisioner.secrets import without_secrets
 
         try:
-            done = subprocess.run(
+            started = subprocess.Popen(
                 ["/bin/sh", "-c", command],
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 cwd="/",
-                capture_output=True,
                 env=without_secrets(os.environ),
-                timeout=seconds,
+                start_new_session=True,
             )
-        except subprocess.TimeoutExpired:
-            raise HostError(f"a command on {self.name} has not ended within {seconds:g} s") from None
         except OSError as error:
             raise HostError.from_os(f"cannot start a command on {self.name}", error) from None
-        return Output(done.returncode, done.stdout, done.stderr)
+        except ValueError as error:
+            raise HostError(f"cannot start a command on {self.name}: {error}") from None
+        with started:
+            self._commands.add(started)
+            try:
+                stdout, stderr = started.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                raise HostError(f"a command on {self.name} has not ended within {seconds:g} s") from None
+            finally:
+                self._commands.discard(started)
+                if started.returncode is None:
+                    _end(started)
+        return Output(started.returncode, stdout, stderr)
 
     def close(self) -> None:
+        for one in list(self._commands):
+            _end(one)
         self.host.close()
+
+
+def _end(command: subprocess.Popen[bytes]) -> None:
+    """End a command with all that it has started in its session."""
+    with suppress(ProcessLookupError):
+        os.killpg(command.pid, signal.SIGKILL)
 
 
 def _lock_file(name: str) -> int:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +32,35 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_Results(path))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A role's test that ends Python is a file that cannot be read, and not the end of the other hosts' tests."""
+    try:
+        return (yield)
+    except SystemExit as error:
+        return pytest.CollectReport(collector.nodeid, "failed", f"the file ends Python: sys.exit({error.code!r})", [])
+
+
 class _Results:
-    """Gathers one outcome for each fact, and for each file that could not be read."""
+    """Gathers one outcome for each fact, and for each file that could not be read; and what was not come to."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.found: dict[str, dict[str, Any]] = {}
+        self.unreached: dict[str, str] = {}
+        self.collected: list[str] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.collected = [item.nodeid for item in session.items]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         # A test is reported in three phases: it failed if any of them did, and counts when it was called.
+        why = dict(report.user_properties).get("unreached")
+        if why is not None:
+            self.unreached[_host_of(report.nodeid)] = str(why)
         if report.when == "call" or report.outcome != "passed":
             known = self.found.get(report.nodeid)
             if known is None or known["outcome"] != "failed":
@@ -59,7 +81,9 @@ class _Results:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
-        self.path.write_text(json.dumps(list(self.found.values())))
+        left = Counter(_host_of(nodeid) for nodeid in self.collected if nodeid not in self.found)
+        told = {"found": list(self.found.values()), "unreached": self.unreached, "left": left}
+        self.path.write_text(json.dumps(told))
 
     def _outcome(self, report: pytest.TestReport) -> dict[str, Any]:
         declared = dict(report.user_properties).get("declared")

@@ -13,7 +13,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,9 +81,15 @@ class _Asked(socketserver.StreamRequestHandler):
     server: _Server
 
     def handle(self) -> None:
-        name, command = json.loads(self.rfile.readline())
+        asked = self.rfile.readline()
+        if not asked.endswith(b"\n"):
+            return  # it was ended before it had asked
+        name, command = json.loads(asked)
         try:
             answer = {"output": protocol.encode_output(self.server.connections[name].run(command))}
         except NsprovError as error:
             answer = {"error": str(error)}
-        self.wfile.write(json.dumps(answer).encode() + b"\n")
+        except Exception as error:  # a defect is told where the command was wanted, and stands in its report
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        with suppress(OSError):  # who asked has ended
+            self.wfile.write(json.dumps(answer).encode() + b"\n")

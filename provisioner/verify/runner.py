@@ -17,10 +17,10 @@ from xml.etree import ElementTree
 from provisioner.errors import UsageError
 from provisioner.secrets import redact, without_secrets
 from provisioner.verify.relay import RELAY_FOLDER, RELAY_SCHEME, relay
-from provisioner.verify.suite import file_stem, write_suite
+from provisioner.verify.suite import file_stems, write_suite
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from provisioner.model import Desired
     from provisioner.verify.reach import Reach
@@ -94,30 +94,33 @@ def verify_hosts(
     """
     if not hosts:
         return {}
-    connected = {file_stem(name): reach for name, (_, reach) in hosts.items() if not isinstance(reach, str)}
+    stems = file_stems(hosts)
+    connected = {stems[name]: reach for name, (_, reach) in hosts.items() if not isinstance(reach, str)}
+    ways = {
+        name: reach if isinstance(reach, str) else f"{RELAY_SCHEME}://{stems[name]}"
+        for name, (_, reach) in hosts.items()
+    }
     with tempfile.TemporaryDirectory(prefix="nsprov-verify-") as temporary:
         folder = Path(temporary, "suite")
         # It checks that secrets are the declared ones; the key is in no file, and nowhere once this ends.
         key = secrets.token_bytes(32)
-        write_suite(folder, {name: desired for name, (desired, _) in hosts.items()}, project=project, key=key)
+        desired = {name: one for name, (one, _) in hosts.items()}
+        write_suite(folder, desired, project=project, targets=ways, key=key)
         groups = _groups(hosts)
+        reports = [Path(temporary, f"{number}.xml") for number in range(len(groups))]
 
         def check(number: int) -> _Run:
-            names = groups[number]
-            first = hosts[names[0]][1]
-            uris = [first] if isinstance(first, str) else [f"{RELAY_SCHEME}://{file_stem(one)}" for one in names]
-            parts = [part for name in names for part in _parts(folder, name)]
-            report = Path(temporary, f"{number}.xml") if junitxml else None
-            return _run_pytest(folder, uris, parts, junitxml=report, key=key, relayed=Path(temporary))
+            parts = [part for name in groups[number] for part in _parts(folder, stems[name])]
+            return _run_pytest(
+                folder, parts, junitxml=reports[number] if junitxml else None, key=key, relayed=Path(temporary)
+            )
 
         with relay(Path(temporary), connected), ThreadPoolExecutor(max_workers=2 * _PROCESSORS) as pool:
             runs = list(pool.map(check, range(len(groups))))
-        results: dict[str, VerifyResult] = {}
-        for names, run in zip(groups, runs, strict=True):
-            results |= {name: _result_of(name, hosts[name][1], run) for name in names}
-        results = {name: results[name] for name in hosts}
+        run_of = {name: run for names, run in zip(groups, runs, strict=True) for name in names}
+        results = {name: _result_of(name, stems[name], hosts[name][1], run_of[name]) for name in hosts}
         if junitxml:
-            _write_junit(junitxml, [Path(temporary, f"{number}.xml") for number in range(len(groups))], results)
+            _write_junit(junitxml, reports, {stems[name]: name for name in hosts}, results)
     return results
 
 
@@ -135,16 +138,24 @@ def run_suite(
     ``select`` are further arguments for pytest (``-k``, ``eth0``). The files of the suite are left as they were.
     """
     folder = folder.resolve()
-    parts = [folder] if host is None else _parts(folder, host)
-    run = _run_pytest(folder, [target], parts, junitxml=junitxml, select=select, key=key)
-    return VerifyResult(tuple(fact for _, fact in run.found), run.error)
+    parts = [folder]
+    if host is not None:
+        declared = json.loads((folder / "declared.json").read_text())
+        parts = [part for stem, one in declared.items() if one["name"] == host for part in _parts(folder, stem)]
+    run = _run_pytest(folder, parts, hosts=target, junitxml=junitxml, select=select, key=key)
+    error = run.error or "\n".join(run.unreached.values()) or (_left(sum(run.left.values())) if run.left else None)
+    return VerifyResult(() if run.unreached else tuple(fact for _, fact in run.found), error)
 
 
 class _Run(NamedTuple):
-    """What one process of pytest found: facts with the host (as files have its name) that each is of."""
+    """What one process of pytest found; each host is called as files have its name."""
 
-    found: Sequence[tuple[str, FactResult]]
-    error: str | None
+    found: Sequence[tuple[str, FactResult]] = ()
+    #: Hosts that could not be reached, and why.
+    unreached: Mapping[str, str] = {}
+    #: How many tests of a host were not come to.
+    left: Mapping[str, int] = {}
+    error: str | None = None
 
 
 def _groups(hosts: Mapping[str, tuple[Desired, Reach]]) -> list[list[str]]:
@@ -155,16 +166,15 @@ def _groups(hosts: Mapping[str, tuple[Desired, Reach]]) -> list[list[str]]:
     return [*alone, *(group for group in shared if group)]
 
 
-def _parts(folder: Path, host: str) -> list[Path]:
-    stem = file_stem(host)
+def _parts(folder: Path, stem: str) -> list[Path]:
     return [path for path in (folder / f"test_{stem}.py", folder / stem) if path.exists()]
 
 
 def _run_pytest(
     folder: Path,
-    uris: Sequence[str],
     parts: Sequence[Path],
     *,
+    hosts: str | None = None,
     junitxml: Path | None = None,
     select: Sequence[str] = (),
     key: bytes | None = None,
@@ -173,13 +183,14 @@ def _run_pytest(
     with tempfile.TemporaryDirectory(prefix="nsprov-results-") as temporary:
         results, arguments = Path(temporary, "results.json"), Path(temporary, "arguments")
         # In a file, as the names of many hosts are more than a command line takes.
-        arguments.write_text("".join(f"{one}\n" for one in ["--hosts", ",".join(uris), *map(str, parts)]))
+        arguments.write_text("".join(f"{part}\n" for part in parts))
         command = [
             *(sys.executable, "-P", "-m", "pytest", "--quiet", "--color=no", "--tb=short"),
             *("-c", str(folder / "pytest.ini"), "--rootdir", str(folder), "-p", "no:cacheprovider"),
             *("-p", "testinfra.plugin", "-p", "provisioner.verify.plugin"),
             # A role's test that cannot be read is that host's failure, and the others' facts are checked.
             *("--continue-on-collection-errors", "--nsprov-results", str(results)),
+            *([f"--hosts={hosts}"] if hosts else []),
             *([f"--junitxml={junitxml.resolve()}"] if junitxml else []),
             *select,
             f"@{arguments}",
@@ -211,40 +222,52 @@ def _environment(key: bytes | None) -> dict[str, str]:
 
 
 def _run_of(done: subprocess.CompletedProcess[str], results: Path) -> _Run:
-    loaded = json.loads(results.read_text()) if results.exists() else []
-    found = [(one.pop("host"), FactResult(**one)) for one in loaded]
-    # 0 all passed, 1 some failed, 2 a file could not be read (it is among the failed), 5 there are none.
-    if done.returncode in (0, 1, 5) or (done.returncode == 2 and found):
-        return _Run(found, None)
+    told = json.loads(results.read_text()) if results.exists() else {"found": [], "unreached": {}, "left": {}}
+    found = [(one.pop("host"), FactResult(**one)) for one in told.pop("found")]
     said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     reasons = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
-    return _Run(found, "\n".join(reasons or said[-5:]) or f"pytest ended with {done.returncode}")
+    # 0 all passed, 1 some failed, 2 it was ended early, or a file could not be read, 5 there are none.
+    if results.exists() and (done.returncode in (0, 1, 5) or (done.returncode == 2 and (found or told["left"]))):
+        return _Run(found, **told)
+    if done.returncode == 0:  # a test ended it: what it printed is of no use
+        said = []
+    ended = f"pytest ended with {done.returncode}, and without a word on the facts"
+    return _Run(found, **told, error="\n".join(reasons or said[-5:]) or ended)
 
 
-def _result_of(name: str, reach: Reach, run: _Run) -> VerifyResult:
+def _result_of(name: str, stem: str, reach: Reach, run: _Run) -> VerifyResult:
     lost = None if isinstance(reach, str) else reach.lost
     if lost is not None:  # what did not hold from then on says nothing of the host
         return VerifyResult(error=str(lost))
-    stem = file_stem(name)
-    return VerifyResult(tuple(fact for host, fact in run.found if host == stem), run.error)
+    if stem in run.unreached:
+        return VerifyResult(error=run.unreached[stem].replace(f"{RELAY_SCHEME}://{stem} ", f"{name} "))
+    facts = tuple(fact for host, fact in run.found if host == stem)
+    error = run.error or (_left(run.left[stem]) if stem in run.left else None)
+    return VerifyResult(facts, error)
 
 
-def _write_junit(path: Path, reports: Iterable[Path], results: Mapping[str, VerifyResult]) -> None:
-    """One JUnit report of what each process wrote, a test suite for each host."""
+def _left(number: int) -> str:
+    return f"pytest was ended before {'a fact was' if number == 1 else f'{number} facts were'} checked"
+
+
+def _write_junit(
+    path: Path, reports: Iterable[Path], names: Mapping[str, str], results: Mapping[str, VerifyResult]
+) -> None:
+    """One JUnit report of what each process wrote, a test suite for each host; ``names`` are those of the files."""
     root = ElementTree.Element("testsuites", name="nsprov verify")
-    suites = {file_stem(name): ElementTree.Element("testsuite", name=name) for name in results}
+    suites = {stem: ElementTree.Element("testsuite", name=name) for stem, name in names.items()}
     for report in reports:
         for found in ElementTree.parse(report).getroot() if report.exists() else ():
             for case in found:
-                if (suite := suites.get(_host_of_case(case, suites))) is not None:
+                if (suite := suites.get(_host_of_case(case))) is not None:
                     suite.attrib |= {key: found.attrib[key] for key in ("timestamp", "hostname") if key in found.attrib}
                     suite.append(case)
-    for name, result in results.items():
-        suite = suites[file_stem(name)]
-        if result.error:
+    for stem, suite in suites.items():
+        error = results[names[stem]].error
+        if error:
             suite[:] = []
-            case = ElementTree.SubElement(suite, "testcase", classname=name, name="the facts can be checked")
-            ElementTree.SubElement(case, "error", message=result.error.splitlines()[0]).text = result.error
+            case = ElementTree.SubElement(suite, "testcase", classname=names[stem], name="the facts can be checked")
+            ElementTree.SubElement(case, "error", message=error.splitlines()[0]).text = error
         counted = {"tests": len(suite)} | {
             plural: sum(case.find(kind) is not None for case in suite)
             for plural, kind in (("errors", "error"), ("failures", "failure"), ("skipped", "skipped"))
@@ -260,10 +283,7 @@ def _write_junit(path: Path, reports: Iterable[Path], results: Mapping[str, Veri
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _host_of_case(case: ElementTree.Element, known: Container[str]) -> str:
-    """The host that a test is about, by its file: ``test_HOST``, or ``HOST.ROLE.test_…`` where a host has dots too."""
-    parts = (case.get("classname") or case.get("name") or "").split(".")
-    whole = ".".join(parts).removeprefix("test_")
-    if whole in known:
-        return whole
-    return next((head for n in range(len(parts), 0, -1) if (head := ".".join(parts[:n])) in known), "")
+def _host_of_case(case: ElementTree.Element) -> str:
+    """The host that a test is about, by its file: ``test_HOST``, or ``HOST.ROLE.test_…``. A stem has no dots."""
+    first, *inside = (case.get("classname") or case.get("name") or "").split(".")
+    return first if inside else first.removeprefix("test_")

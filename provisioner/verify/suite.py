@@ -12,6 +12,7 @@ import keyword
 import re
 import shutil
 import textwrap
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from provisioner.errors import Source
     from provisioner.model import Declared, Desired
 
-__all__ = ["file_stem", "write_suite"]
+__all__ = ["file_stems", "write_suite"]
 
 _INI = """\
 [pytest]
@@ -80,7 +81,8 @@ def write_suite(
     say nothing without the key. It holds none otherwise.
     """
     targets = targets or {}
-    files = {name: f"test_{file_stem(name)}.py" for name in hosts}
+    stems = file_stems(hosts)
+    files = {name: f"test_{stem}.py" for name, stem in stems.items()}
     texts = {
         files[name]: _facts_file(name, desired, project, targets.get(name) or "URI", files[name], key)
         for name, desired in hosts.items()
@@ -93,13 +95,18 @@ def write_suite(
     for name, text in texts.items():
         (folder / name).write_text(redact(text))
     for name, desired in hosts.items():
-        _copy_tests(folder / file_stem(name), desired.tests)
+        _copy_tests(folder / stems[name], desired.tests)
     return [folder / files[name] for name in hosts]
 
 
-def file_stem(host: str) -> str:
-    """A host's name as a part of a file's name."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", host)
+def file_stems(hosts: Iterable[str]) -> dict[str, str]:
+    """Each host's name as its files have it: different for each, and without dots, as Python has modules by them."""
+    stems: dict[str, str] = {}
+    for host in hosts:
+        plain = re.sub(r"[^A-Za-z0-9_-]", "_", host)
+        tries = chain([plain], (f"{plain}-{number}" for number in count(2)))
+        stems[host] = next(one for one in tries if one not in stems.values())
+    return stems
 
 
 # -- the facts ------------------------------------------------------------------------------------
@@ -238,8 +245,7 @@ def _copy_tests(folder: Path, roles: Iterable[str]) -> None:
 
 def _readme(hosts: Mapping[str, Desired], project: str, targets: Mapping[str, str]) -> str:
     lines = ["    pytest .                # every host, each by its own connection"] if targets else []
-    for name in list(hosts)[:3]:
-        stem = file_stem(name)
+    for name, stem in list(file_stems(hosts).items())[:3]:
         files = f"test_{stem}.py" + (f" {stem}/" if hosts[name].tests else "")
         lines.append(f"    pytest --hosts={targets.get(name, f'ssh://root@{name}')} {files}")
     if len(hosts) > 1:
@@ -249,6 +255,7 @@ def _readme(hosts: Mapping[str, Desired], project: str, targets: Mapping[str, st
 
 def _declared(hosts: Mapping[str, Desired], targets: Mapping[str, str]) -> str:
     found = {}
+    stems = file_stems(hosts)
     for name, desired in hosts.items():
         resources = [
             {
@@ -259,7 +266,7 @@ def _declared(hosts: Mapping[str, Desired], targets: Mapping[str, str]) -> str:
             }
             for address, declared in desired.resources.items()
         ]
-        found[file_stem(name)] = {"target": targets.get(name), "resources": resources}
+        found[stems[name]] = {"name": name, "target": targets.get(name), "resources": resources}
     return redact(json.dumps(found, indent=1)) + "\n"
 
 

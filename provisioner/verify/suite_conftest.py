@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import ast
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
@@ -114,7 +114,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         return  # it has been said
     missing = sorted(names - set(found)) if found is not None else []
     if missing:
-        terminalreporter.write_line(f"NOT CHECKED, as not among --hosts: {', '.join(missing)}", yellow=True)
+        names_of = ", ".join(map(_called, missing))
+        terminalreporter.write_line(f"NOT CHECKED, as not among --hosts: {names_of}", yellow=True)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -138,6 +139,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         except UnreachedError as error:
             return str(error)
         if chosen[name]:
+            # In threads of its own: what is asked meanwhile does not wait for a packet that nobody answers.
             attempts = [packets.Attempt(*args) for probe, args in chosen[name] if probe == "expect_packet"]
             packets.start(host, attempts)
             # What is not answered now is asked again by the first fact that wants it, which then fails.
@@ -145,13 +147,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 probes.read_ahead(host, chosen[name])
         return ""
 
-    if not chosen:
-        return
-    with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(chosen))) as pool:
-        found = dict(zip(chosen, pool.map(look, chosen), strict=True))
-    unreached = session.config.stash[_UNREACHED] = {name: why for name, why in found.items() if why}
-    if len(unreached) == len(chosen):
-        raise pytest.UsageError("\n".join(unreached.values()))
+    if chosen:
+        with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(chosen))) as pool:
+            found = dict(zip(chosen, pool.map(look, chosen), strict=True))
+        session.config.stash[_UNREACHED] = {name: why for name, why in found.items() if why}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -166,6 +165,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("its host cannot be reached")
     if why:
         item.config.stash[_TOLD].add(name)
+        item.user_properties.append(("unreached", why))
         pytest.fail(why, pytrace=False)
 
 
@@ -212,7 +212,7 @@ def declared(request: pytest.FixtureRequest) -> Callable[..., list[dict[str, Any
 
 
 def host_name(path: Path) -> str:
-    """The name of the host that a file of this suite is about."""
+    """The host that a file of this suite is about, as its files and ``declared.json`` have it."""
     parts = path.relative_to(SUITE).parts
     return parts[0] if len(parts) > 1 else path.stem.removeprefix("test_")
 
@@ -228,7 +228,7 @@ def hostspec(config: pytest.Config, name: str) -> str:
     found = chosen_hosts(config, config.stash.get(_COLLECTED, frozenset([name])))
     target = found.get(name) if found is not None else _declared().get(name, {}).get("target")
     if not target:
-        raise pytest.UsageError(f"say how to reach {name}: --hosts=local://, or --hosts=ssh://{name}")
+        raise pytest.UsageError(f"say how to reach {_called(name)}: --hosts=local://, or --hosts=ssh://{_called(name)}")
     return str(target)
 
 
@@ -244,13 +244,25 @@ def chosen_hosts(config: pytest.Config, names: frozenset[str]) -> dict[str, str]
         return None
     given = [one for part in text.split(",") if part for one in _given(config, part)]
     hosts = _declared()
-    known = {name: one.uri for name in hosts for one in given if _is_meant(one, name, hosts)}
+    places = {name: _places_of(declared) for name, declared in hosts.items()}
+    having = Counter(place for some in places.values() for place in some)
+    by_place: dict[str, list[str]] = {}
+    for name, declared in hosts.items():
+        for place in {declared["name"], *places[name]}:
+            by_place.setdefault(place, []).append(name)
+    known = {
+        name: one.uri
+        for one in given
+        for place in one.places
+        for name in by_place.get(place, ())
+        if _is_meant(one, hosts[name]["name"], places[name], having)
+    }
     found = {name: uri for name, uri in known.items() if name in names}
     if not known and len(names) == len(given) == 1 and not given[0].by_name:
         found = dict.fromkeys(names, given[0].uri)
     if names and not found:
         several = f"; {given[0].uri} can be only one of them: name its files" if len(given) == 1 and not known else ""
-        raise pytest.UsageError(f"not among --hosts={text}: {', '.join(sorted(names))}{several}")
+        raise pytest.UsageError(f"not among --hosts={text}: {', '.join(sorted(map(_called, names)))}{several}")
     return found
 
 
@@ -274,21 +286,19 @@ def _given(config: pytest.Config, part: str) -> Iterator[_Given]:
     except Exception as error:  # what ansible-inventory says of the inventory
         raise pytest.UsageError(f"{part}: {error}") from None
     for backend in backends:
-        yield _Given(found._replace(netloc=backend.hostname).geturl(), {_stem(backend.hostname)}, by_name=True)
+        yield _Given(found._replace(netloc=backend.hostname).geturl(), {backend.hostname}, by_name=True)
 
 
-def _is_meant(one: _Given, name: str, hosts: dict[str, Any]) -> bool:
-    """Whether it is this host of the suite, by its name or by its address.
+def _is_meant(one: _Given, name: str, places: set[str], having: Mapping[str, int]) -> bool:
+    """Whether it is the host of this name and of these places, by its name or by its address.
 
     An address is not enough where several hosts have it, at ports of their own: then it takes the port as well.
     """
-    places = _places_of(hosts[name])
     shared = one.places & places
     if name in one.places or len(shared) == 2:
         return True
     ports_differ = len(one.places) == len(places) == 2
-    alone = sum(bool(shared & _places_of(other)) for other in hosts.values()) == 1
-    return bool(shared) and alone and not ports_differ
+    return any(having[place] == 1 for place in shared) and not ports_differ
 
 
 def _places(netloc: str) -> set[str]:
@@ -299,16 +309,16 @@ def _places(netloc: str) -> set[str]:
         port = port.removeprefix(":")
     else:
         host, _, port = place.partition(":")
-    return {_stem(one) for one in (host, f"{host}:{port}" if port else "") if one}
+    return {one for one in (host, f"{host}:{port}" if port else "") if one}
 
 
 def _places_of(declared: dict[str, Any]) -> set[str]:
     return _places(urlsplit(declared.get("target") or "").netloc)
 
 
-def _stem(host: str) -> str:
-    """A host's name as the suite's files have it."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", host)
+def _called(name: str) -> str:
+    """The name that a host has in the inventory."""
+    return str(_declared().get(name, {}).get("name", name))
 
 
 @cache

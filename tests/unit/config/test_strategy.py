@@ -128,3 +128,5 @@ def test_templates_are_evaluated_and_hosts_must_agree_on_what_they_say(tmp_path:
         declared_strategy(each, ["h1", "h2"])
     with pytest.raises(ConfigError, match="no_such_thing"):
         declared_strategy(inventory(tmp_path, "{serial: '{{ no_such_thing }}'}"), ["h1"])
+    with pytest.raises(ConfigError, match="h1 and h2 differ"):
+        declared_strategy(made, ["h1", "h2"], {"nsprov_rollout": {"serial": "{{ inventory_hostname[1:] }}"}})

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 import pytest
 
 from provisioner.engine.apply import apply_plan, observe_and_plan
-from provisioner.errors import NsprovError, UnreachableError
+from provisioner.errors import HostError, NsprovError, UnreachableError
 from provisioner.fleet.agent import AgentTarget, serve
+from provisioner.fleet.rollout import reason_of
 from provisioner.fleet.target import Output
 from provisioner.model import Step, StepResult
 from tests.unit.fleet.memory_host import MemoryHost, shall_have
@@ -75,8 +76,6 @@ def test_steps_are_told_while_the_next_are_under_way() -> None:
     known = threading.Event()
 
     def when(name: str) -> None:
-        if name == "c":
-            time.sleep(0.3)
         if name == "d":
             assert known.wait(20), "nothing was told before the end"
 
@@ -92,17 +91,17 @@ def test_steps_are_told_while_the_next_are_under_way() -> None:
 
 def test_of_a_host_that_is_lost_in_the_middle_it_is_known_what_it_has_done() -> None:
     breaking: list[socket.socket] = []
+    known = threading.Event()
 
     def when(name: str) -> None:
-        if name == "c":
-            time.sleep(0.3)
         if name == "d":
+            assert known.wait(20), "nothing was told before the end"
             breaking[0].shutdown(socket.SHUT_RDWR)
 
     with connected(MemoryHost("web1", when=when)) as (target, far):
         breaking.append(far)
         observed = observe_and_plan(target, shall_have("a", "b", "c", "d"), "shop")
-        result = apply_plan(target, observed)
+        result = apply_plan(target, observed, watcher=Seen(lambda name, done: known.set() if done == 3 else None))
         assert result.unreachable
         assert result.error == "the agent on web1 has ended"
         assert [step.address.name for step in result.done] == ["a", "b", "c"]
@@ -116,6 +115,26 @@ def test_a_host_that_works_is_not_given_up_as_long_as_it_tells() -> None:
     with connected(host, seconds=1) as (target, _):
         observed = observe_and_plan(target, shall_have("a", "b", "c", "d"), "shop")
         assert apply_plan(target, observed).ok
+
+
+def test_of_a_host_that_is_lost_while_it_is_put_back_nothing_is_known_but_what_it_refused() -> None:
+    done: list[str] = []
+    host = MemoryHost("web1", refuses=["c"])
+    with connected(host) as (target, far):
+
+        def when(name: str) -> None:
+            if name in done:  # the second time is when it is taken away again
+                far.shutdown(socket.SHUT_RDWR)
+            done.append(name)
+
+        observed = observe_and_plan(target, shall_have("a", "b", "c"), "shop")
+        host.when = when
+        result = apply_plan(target, observed)
+    assert result.unreachable
+    assert reason_of(result) == (
+        "creating netns/c: No space left on device; then the agent on web1 has ended; "
+        "it was being put back, and how far that came is not known, the next apply goes on from there"
+    )
 
 
 class Slow(MemoryHost):
@@ -199,3 +218,18 @@ def test_hanging_up_waits_for_nobody() -> None:
         assert not hanging_up.is_alive()
         waiting.join(5)
     assert told == ["the agent on web1 has ended"]
+
+
+def test_a_command_that_takes_longer_than_an_answer_may_fails_and_the_host_is_kept() -> None:
+    given: list[float] = []
+
+    class Patient(MemoryHost):
+        def run(self, command: str, seconds: float = 600) -> Output:
+            given.append(seconds)
+            raise HostError(f"a command has not ended within {seconds:g} s")
+
+    with connected(Patient("web1"), seconds=10) as (target, _):
+        with pytest.raises(HostError, match="not ended within 9 s"):
+            target.run("sleep 100")
+        assert target.lost is None
+        assert target.read_manifests() == {}

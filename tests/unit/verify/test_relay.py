@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -53,9 +54,20 @@ def test_why_a_command_cannot_run_is_said(tmp_path: Path) -> None:
         ask_relay(tmp_path, "web1", "true")
 
 
-def test_a_command_that_takes_too_long_is_ended() -> None:
-    with pytest.raises(HostError, match=r"a command on localhost has not ended within 0\.1 s"):
-        LocalTarget(Host()).run("exec sleep 20", 0.1)
+def test_a_command_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match=r"a command on localhost has not ended within 0\.5 s"):
+        LocalTarget(Host()).run(f"sh -c 'echo $$ >{tmp_path}/pid; sleep 20; true'; true", 0.5)
+    running = Path("/proc", (tmp_path / "pid").read_text().strip())
+    for _ in range(100):
+        if not running.exists() or "State:\tZ" in (running / "status").read_text():
+            return
+        time.sleep(0.05)
+    raise AssertionError("what it started runs on")
+
+
+def test_a_command_that_cannot_be_one_is_told_and_is_no_defect(tmp_path: Path) -> None:
+    with relay(tmp_path, {"web1": Here()}), pytest.raises(RuntimeError, match="embedded null byte"):
+        ask_relay(tmp_path, "web1", "a\0b")
 
 
 def test_hosts_that_are_connected_are_checked_each_by_its_own_connection(tmp_path: Path, note: Note) -> None:
@@ -103,3 +115,85 @@ def test_a_host_where_nothing_holds_leaves_the_others_alone(note: Note) -> None:
     wrong = claimed(("this is so", "assert run(host, None, 'exit 1').rc == 0"))
     results = verify_hosts({"web1": (desired(wrong), Here()), "web2": (desired(note), Here())})
     assert [(one.passed, one.failed) for one in results.values()] == [(0, 1), (2, 0)]
+
+
+#: Each ends pytest in the middle of a role's test.
+ENDS = {
+    "pytest.exit": ("import pytest\n\ndef test_it(host):\n    pytest.exit('enough')\n", "was ended before"),
+    "os._exit": ("import os\n\ndef test_it(host):\n    os._exit(0)\n", "pytest ended with 0"),
+}
+
+
+@pytest.mark.parametrize("way", ENDS)
+def test_facts_that_were_not_come_to_do_not_hold(
+    tmp_path: Path, note: Note, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provisioner.verify.runner._PROCESSORS", 1)
+    code, words = ENDS[way]
+    tests = tmp_path / "roles/tenant/tests"
+    tests.mkdir(parents=True)
+    (tests / "test_end.py").write_text(code)
+    hosts = {"web1": (desired(note, tests=[tests]), Here()), "web2": (desired(note), Here())}
+    results = verify_hosts(hosts)
+    for one in results.values():
+        assert not one.ok
+        assert words in str(one.error)
+
+
+def test_a_role_s_test_that_ends_python_when_it_is_read_is_its_host_s_failure_alone(
+    tmp_path: Path, note: Note, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provisioner.verify.runner._PROCESSORS", 1)
+    tests = tmp_path / "roles/tenant/tests"
+    tests.mkdir(parents=True)
+    (tests / "test_end.py").write_text("import sys\n\nsys.exit(0)\n")
+    hosts = {"web1": (desired(note, tests=[tests]), Here()), "web2": (desired(note), Here())}
+    results = verify_hosts(hosts)
+    assert [(one.passed, one.failed, one.error) for one in results.values()] == [(2, 1, None), (2, 0, None)]
+    assert "ends Python" in results["web1"].failures[0].message
+
+
+def test_hosts_whose_names_are_alike_are_told_apart(
+    tmp_path: Path, note: Note, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python has modules by dots, files cannot have colons: neither makes one host of two."""
+    monkeypatch.setattr("provisioner.verify.runner._PROCESSORS", 1)
+    wrong = claimed(("this is so", "assert run(host, None, 'exit 1').rc == 0"))
+    hosts = {
+        "a.b": (desired(note), Here()),
+        "a_b": (desired(wrong), Here()),
+        "a:b": (desired(note), Here()),
+        "a/b": (desired(wrong), Here()),
+    }
+    results = verify_hosts(hosts)
+    assert [(name, one.passed, one.failed) for name, one in results.items()] == [
+        ("a.b", 2, 0),
+        ("a_b", 0, 1),
+        ("a:b", 2, 0),
+        ("a/b", 0, 1),
+    ]
+
+
+def test_a_role_and_a_host_of_the_same_name_are_told_apart_in_junit(tmp_path: Path, note: Note) -> None:
+    tests = tmp_path / "roles/db/tests"
+    tests.mkdir(parents=True)
+    (tests / "test_it.py").write_text("def test_it(host):\n    assert False\n")
+    hosts = {"web": (desired(note, tests=[tests]), Here()), "web.db": (desired(note), Here())}
+    verify_hosts(hosts, junitxml=tmp_path / "junit.xml")
+    suites = {one.get("name"): one for one in ElementTree.parse(tmp_path / "junit.xml").getroot()}
+    assert {name: (one.get("tests"), one.get("failures")) for name, one in suites.items()} == {
+        "web": ("3", "1"),
+        "web.db": ("2", "0"),
+    }
+
+
+def test_a_host_that_does_not_run_commands_is_called_by_its_name(tmp_path: Path, note: Note) -> None:
+    class Odd(Here):
+        def run(self, command: str, seconds: float = 600) -> Output:
+            return Output(1, b"", b"no shell here\n")
+
+    results = verify_hosts({name: (desired(note), Odd()) for name in ("web1.example.com", "web2.example.com")})
+    assert [one.error for one in results.values()] == [
+        "web1.example.com cannot be reached: no shell here",
+        "web2.example.com cannot be reached: no shell here",
+    ]

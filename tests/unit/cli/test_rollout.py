@@ -159,7 +159,7 @@ def test_in_a_log_there_is_a_line_at_most_every_ten_seconds(capsys: Printed, mon
     for _ in range(26):
         clock[0] += 1
         board.tick()
-    assert capsys.readouterr().err.splitlines() == ["batch 1/2   0/100 done, 2 running: web1 web2"] * 2
+    assert capsys.readouterr().err.splitlines() == ["batch 1/2   0/100 done, 2 running: web1, web2"] * 2
     assert board.waited_for() == "web[1:2]"
 
 

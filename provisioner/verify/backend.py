@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from testinfra.backend.base import BaseBackend, CommandResult
 
+from provisioner.errors import UnreachableError
 from provisioner.verify.reach import REACH_FD, SSH_SCHEME, SshReach
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class SshBackend(BaseBackend):  # type: ignore[misc]  # testinfra is seen as unt
 
     #: The way to the one host of this process.
     reach: SshReach | None = None
+    #: Why the host is not there any more. Whatever is asked after that would only wait for it again.
+    lost: UnreachableError | None = None
 
     def __init__(self, hostspec: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(hostspec, **kwargs)
@@ -62,22 +65,32 @@ class SshBackend(BaseBackend):  # type: ignore[misc]  # testinfra is seen as unt
         reach = type(self).reach
         if reach is None:
             raise RuntimeError(f"{self.get_pytest_id()} is reached by nsprov verify alone; use ssh://")
+        if self.lost is not None:
+            raise self.lost
         line = self.get_command(command, *args)
-        password = reach.sudo_password
-        try:
-            done = subprocess.run(
-                reach.command(line),
-                input=b"" if password is None else password.encode() + b"\n",
-                env=os.environ | dict(reach.environment),
-                capture_output=True,
-                timeout=_LONGEST,
-            )
-        except subprocess.TimeoutExpired:
-            # Its own words would have the command line, which is of no use.
-            raise RuntimeError(f"no answer in {_LONGEST} s") from None
-        if done.returncode == _SSH_FAILED:
-            raise RuntimeError(done.stderr.decode(errors="replace").strip() or "the connection broke")
+        done = _there(reach, line)
+        # A command may end with the same code; then the host still answers.
+        if done.returncode == _SSH_FAILED and _there(reach, "true").returncode == _SSH_FAILED:
+            said = done.stderr.decode(errors="replace").strip() or "it hung up without a word"
+            type(self).lost = lost = UnreachableError(f"the connection to {reach.name} broke", detail=said)
+            raise lost
         return self.result(done.returncode, line.encode(), done.stdout, done.stderr)
+
+
+def _there(reach: SshReach, line: str) -> subprocess.CompletedProcess[bytes]:
+    """What a line of shell does on the host."""
+    password = reach.sudo_password
+    try:
+        return subprocess.run(
+            reach.command(line),
+            input=b"" if password is None else password.encode() + b"\n",
+            env=os.environ | dict(reach.environment),
+            capture_output=True,
+            timeout=_LONGEST,
+        )
+    except subprocess.TimeoutExpired:
+        # Its own words would have the command line, which is of no use.
+        raise RuntimeError(f"no answer in {_LONGEST} s") from None
 
 
 def register() -> None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from provisioner.verify.backend import SshBackend
 
 __all__: list[str] = []
 
@@ -22,22 +25,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    from provisioner.verify.backend import register
+    from provisioner.verify.backend import SshBackend, register
 
     register()
     path = config.getoption("--nsprov-results")
     if path is not None:
-        config.pluginmanager.register(_Results(path))
+        config.pluginmanager.register(_Results(path, SshBackend))
 
 
 class _Results:
     """Gathers one outcome for each fact, and for each file that could not be read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, by_ssh: type[SshBackend]) -> None:
         self.path = path
+        self.by_ssh = by_ssh
         self.found: dict[str, dict[str, Any]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and self.by_ssh.lost is not None:
+            return  # it was not checked: the host is not there any more
         # A test is reported in three phases: it failed if any of them did, and counts when it was called.
         if report.when == "call" or report.outcome != "passed":
             known = self.found.get(report.nodeid)
@@ -58,7 +64,9 @@ class _Results:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
-        self.path.write_text(json.dumps(list(self.found.values())))
+        lost = self.by_ssh.lost
+        told = {"facts": list(self.found.values()), "lost": None if lost is None else str(lost)}
+        self.path.write_text(json.dumps(told))
 
     def _outcome(self, report: pytest.TestReport) -> dict[str, Any]:
         declared = dict(report.user_properties).get("declared")

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 from xml.etree import ElementTree
 
 from provisioner.errors import UsageError
@@ -49,10 +49,14 @@ class FactResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """What pytest found of one host. ``error`` says why the facts could not be checked at all."""
+    """What pytest found of one host. ``error`` says why the facts, or the rest of them, could not be checked.
+
+    ``lost`` says that the host was not there any more.
+    """
 
     facts: tuple[FactResult, ...] = ()
     error: str | None = None
+    lost: bool = False
 
     @property
     def passed(self) -> int:
@@ -179,7 +183,10 @@ def _environment(key: bytes | None) -> dict[str, str]:
 
 
 def _result(done: subprocess.CompletedProcess[str], results: Path) -> VerifyResult:
-    facts = tuple(FactResult(**one) for one in json.loads(results.read_text())) if results.exists() else ()
+    told: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {"facts": (), "lost": None}
+    facts = tuple(FactResult(**one) for one in told["facts"])
+    if told["lost"] is not None:
+        return VerifyResult(facts, error=told["lost"], lost=True)
     # 0 all passed, 1 some failed, 2 a file could not be read (it is among the failed), 5 there are none.
     if done.returncode in (0, 1, 5) or (done.returncode == 2 and facts):
         return VerifyResult(facts)

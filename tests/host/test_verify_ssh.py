@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import uuid
@@ -115,6 +116,22 @@ def test_a_fact_that_fails_by_ssh_fails_for_its_host_alone(fleet: Fleet) -> None
     assert done.returncode == 1
     assert "✗ netns/ns-web2 exists" in done.stdout
     assert "ns-web1" not in done.stdout
+
+
+def test_programs_read_every_fact_and_which_hosts_refuse_or_are_not_there(fleet: Fleet) -> None:
+    second = "{{ %r if inventory_hostname == 'web2' else %r }}"
+    away = fleet.nsprov("verify", "--format", "json", ansible_port=second % ("1", "22"))
+    data = json.loads(away.stdout)
+    assert away.returncode == 1
+    assert [one["title"] for one in data["hosts"]["web1"]["facts"]][:1] == ["netns/ns-web1 exists"]
+    assert data["unreachable"].keys() == {"web2"}
+    assert "failed" not in data
+
+    refuses = fleet.nsprov("verify", "--format", "json", ansible_user=second % ("bert", "anna"))
+    data = json.loads(refuses.stdout)
+    assert data["hosts"].keys() == {"web1"}
+    assert "sudo on 192.0.2.22 wants a password" in data["failed"]["web2"]
+    assert "unreachable" not in data
 
 
 def test_the_suite_reaches_each_host_as_it_was_written(suite: Fleet) -> None:

@@ -8,11 +8,12 @@ from xml.etree import ElementTree
 import pytest
 
 from provisioner.report.text import Style
-from provisioner.verify.report import render
+from provisioner.verify.reach import SshReach
+from provisioner.verify.report import render, verified_data
 from provisioner.verify.runner import run_suite, verify_hosts
 from provisioner.verify.suite import write_suite
 
-from .kinds import Note, claimed, desired
+from .kinds import ROLE, Note, claimed, desired
 
 
 @pytest.fixture
@@ -163,6 +164,61 @@ def test_a_host_that_cannot_be_reached_is_one_error_and_not_many_failures(note: 
     assert result.total == 0
     assert result.error is not None
     assert "cannot be reached" in result.error
+
+
+@pytest.fixture
+def by_ssh(tmp_path: Path) -> SshReach:
+    """A host that is there, until there is a file ``gone``; what stands for ssh ends then as ssh does."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text(
+        f'#!/bin/sh\n[ -e {tmp_path}/gone ] && {{ echo "No route to host" >&2; exit 255; }}\nexec sh -c "$1"\n'
+    )
+    ssh.chmod(0o755)
+    return SshReach("edge1", (str(ssh),))
+
+
+def test_a_host_that_is_lost_on_the_way_has_no_facts_that_failed(
+    note: Note, role_tests: Path, tmp_path: Path, by_ssh: SshReach
+) -> None:
+    (role_tests / "test_note.py").write_text(
+        f"def test_that_takes_the_host_away(host):\n    host.run('touch {tmp_path}/gone')\n"
+        "def test_that_comes_after_it(host):\n    assert host.run('true').rc == 0\n"
+        "def test_that_comes_last(host):\n    assert host.run('true').rc == 0\n"
+    )
+    result = verify_hosts({"edge1": (desired(note, tests=[role_tests]), by_ssh)})["edge1"]
+    assert (result.passed, result.failed, result.ok, result.lost) == (3, 0, False, True)
+    assert result.error == "the connection to edge1 broke: No route to host"
+
+
+def test_a_host_that_is_lost_before_the_first_fact_is_lost_as_well(
+    note: Note, tmp_path: Path, by_ssh: SshReach
+) -> None:
+    (tmp_path / "gone").touch()
+    result = verify_hosts({"edge1": (desired(note), by_ssh)})["edge1"]
+    assert (result.total, result.lost) == (0, True)
+    assert result.error is not None
+    assert "No route to host" in result.error
+
+
+def test_a_command_that_ends_as_ssh_does_takes_no_host_away(role_tests: Path, by_ssh: SshReach) -> None:
+    (role_tests / "test_it.py").write_text("def test_it(host):\n    assert host.run('exit 255').rc == 255\n")
+    result = verify_hosts({"edge1": (desired(tests=[role_tests]), by_ssh)})["edge1"]
+    assert (result.passed, result.ok) == (1, True)
+
+
+def test_programs_read_every_fact_and_where_it_is_declared(note: Note) -> None:
+    Path(note.path).write_text("good night\n")
+    data = verified_data(verify_hosts({"edge1": (desired(note), "local://")})["edge1"])
+    assert (data["ok"], data["error"]) == (False, None)
+    assert data["facts"] == [
+        {"title": "note/greeting exists", "outcome": "passed", "message": "", "declared": f"{ROLE}:4"},
+        {
+            "title": "note/greeting says hello",
+            "outcome": "failed",
+            "message": "expected hello, found good night",
+            "declared": f"{ROLE}:4",
+        },
+    ]
 
 
 def test_the_user_s_pytest_settings_do_not_reach_the_run(

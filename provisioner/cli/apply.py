@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from provisioner.errors import NsprovError
     from provisioner.fleet.target import Target
     from provisioner.model import Desired, Plan
+    from provisioner.verify.runner import VerifyResult
 
 __all__ = ["add_to", "stop_on_signal"]
 
@@ -138,6 +139,7 @@ def apply(
         verify=verify,
         forks=forks,
     )
+    verified: dict[str, VerifyResult] = {}
     with connected(session, strategy.forks) as fleet:
         desired = fleet.build(session)
         planned = plan_fleet(session, fleet, desired, forks=strategy.forks, adopt=adopt, hold=True)
@@ -155,7 +157,8 @@ def apply(
                 keep_partial=keep_partial,
                 format=format,
                 stopping=stop_on_signal,
-                verify=lambda hosts: _unproved(fleet, desired, hosts, quiet=format != "text"),
+                verify=lambda hosts: _unproved(fleet, desired, hosts, verified, quiet=format != "text"),
+                verified=verified,
                 keeps_retry_file=True,
             )
         finally:
@@ -420,13 +423,24 @@ def _refuse_other_key(path: str, now: Mapping[str, Any]) -> None:
         )
 
 
-def _unproved(fleet: Fleet, desired: Mapping[str, Desired], hosts: Sequence[str], *, quiet: bool) -> dict[str, str]:
-    """Verify hosts and print what was found; those that do not hold, each with what does not in one line."""
+def _unproved(
+    fleet: Fleet,
+    desired: Mapping[str, Desired],
+    hosts: Sequence[str],
+    verified: dict[str, VerifyResult],
+    *,
+    quiet: bool,
+) -> dict[str, str]:
+    """Verify hosts and print what was found; those that do not hold, each with what does not in one line.
+
+    What was found goes into ``verified`` as well.
+    """
     from provisioner.report.text import counted
     from provisioner.verify.report import render
     from provisioner.verify.runner import verify_hosts
 
     results = verify_hosts({name: (desired[name], fleet.targets[name]) for name in hosts})
+    verified.update(results)
     told = results if len(results) <= 20 else {name: one for name, one in results.items() if not one.ok}
     if told and not quiet:
         typer.echo(render(told, verbose=False, paint=style()))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from provisioner.fleet.rollout import Batch, Outcome, Planned
     from provisioner.fleet.target import Target
     from provisioner.model import Desired, Plan, Step
+    from provisioner.verify.runner import VerifyResult
 
 __all__ = [
     "AnyErrorsFatal",
@@ -190,6 +191,7 @@ def roll_out_fleet(
     stopping: Callable[[Callable[[], str]], Any],
     asks_after_canary: bool = False,
     verify: Callable[[Sequence[str]], Mapping[str, str]] | None = None,
+    verified: Mapping[str, VerifyResult] | None = None,
     keeps_retry_file: bool = False,
 ) -> int:
     """Show the plans, ask, change the hosts batch by batch, and tell what became of each. The exit code."""
@@ -207,7 +209,7 @@ def roll_out_fleet(
     if planned.lost and strategy.any_errors_fatal:
         reason = why_to_stop(strategy, len(planned.lost), len(planned.lost))
         outcomes = {host: outcomes.get(host) or Outcome(host, Fate.NOT_TOUCHED, reason or "") for host in session.hosts}
-        return _tell_end(session, planned, [], outcomes, format, keeps_retry_file=keeps_retry_file)
+        return _tell_end(session, planned, [], outcomes, format, {}, keeps_retry_file=keeps_retry_file)
     if changing and not yes:
         ask({host: planned.plans[host] for host in changing})
     board = Board(len(batches), len(changing), quiet=not text)
@@ -232,7 +234,7 @@ def roll_out_fleet(
         unchanged = [host for host, one in outcomes.items() if one.fate is Fate.UNCHANGED]
         if strategy.verify and verify is not None and unchanged and not stopped() and not _any_bad(batches):
             outcomes |= {host: Outcome(host, Fate.FAILED, reason) for host, reason in verify(unchanged).items()}
-    return _tell_end(session, planned, batches, outcomes, format, keeps_retry_file=keeps_retry_file)
+    return _tell_end(session, planned, batches, outcomes, format, verified or {}, keeps_retry_file=keeps_retry_file)
 
 
 def _any_bad(batches: Iterable[Batch]) -> bool:
@@ -272,6 +274,7 @@ def _tell_end(
     batches: Sequence[Batch],
     outcomes: Mapping[str, Outcome],
     format: str,
+    verified: Mapping[str, VerifyResult],
     *,
     keeps_retry_file: bool,
 ) -> int:
@@ -282,7 +285,7 @@ def _tell_end(
     ordered = [outcomes[host] for host in session.hosts if host in outcomes]
     left = write_retry_file(session, ordered) if keeps_retry_file else None
     if format == "json":
-        typer.echo(json.dumps(_as_data(planned, batches, ordered), indent=2))
+        typer.echo(json.dumps(_as_data(planned, batches, ordered, verified), indent=2))
     elif len(ordered) > 1 and (planned.members or batches or any(not one.ok for one in ordered)):
         for batch in batches:
             if batch.stopped:
@@ -297,9 +300,12 @@ def _tell_end(
     return 1 if bad else 0
 
 
-def _as_data(planned: Planned, batches: Sequence[Batch], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _as_data(
+    planned: Planned, batches: Sequence[Batch], outcomes: Sequence[Outcome], verified: Mapping[str, VerifyResult]
+) -> dict[str, Any]:
     from provisioner.fleet.rollout import Fate
     from provisioner.report.data import plans_data, result_data
+    from provisioner.verify.report import verified_data
 
     def named(fate: Fate) -> dict[str, str]:
         return {one.host: one.reason for one in outcomes if one.fate is fate}
@@ -313,6 +319,7 @@ def _as_data(planned: Planned, batches: Sequence[Batch], outcomes: Sequence[Outc
         "unreachable": named(Fate.UNREACHABLE),
         "put_back": named(Fate.PUT_BACK),
         "not_touched": named(Fate.NOT_TOUCHED),
+        "verified": {host: verified_data(one) for host, one in verified.items()},
         "batches": [
             {"hosts": list(batch.hosts), "canary": batch.is_canary, "stopped": batch.stopped} for batch in batches
         ],

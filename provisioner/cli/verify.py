@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from provisioner.cli.passwords import opening_vaults
-from provisioner.cli.rollout import say_lost
+from provisioner.cli.rollout import end, lost_data, say_lost
 from provisioner.cli.session import (
     ExtraVars,
     InventoryArgument,
@@ -26,6 +27,7 @@ from provisioner.cli.session import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from provisioner.errors import NsprovError
     from provisioner.model import Desired
     from provisioner.verify.reach import Reach
 
@@ -52,6 +54,9 @@ def verify(
         typer.Option("--write", metavar="DIR", help="Write the tests as a pytest-testinfra suite; run nothing."),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every fact, not only what fails.")] = False,
+    format: Annotated[Literal["text", "json"], typer.Option("--format", help="text for people, json for programs.")] = (
+        "text"
+    ),
 ) -> None:
     """Check on each host every fact that the configuration declares.
 
@@ -67,9 +72,12 @@ def verify(
             _write(write, session, desired, {name: target.lasting_uri for name, target in fleet.targets.items()})
             return
         hosts = {name: (desired[name], fleet.targets[name]) for name in desired}
-        proved = verify_and_print(hosts, project=_project(session), junitxml=junitxml, verbose=verbose)
+        if format == "json":
+            proved = _verify_and_print_json(hosts, fleet.lost, project=_project(session), junitxml=junitxml)
+        else:
+            proved = verify_and_print(hosts, project=_project(session), junitxml=junitxml, verbose=verbose)
         say_lost(fleet.lost, alone=len(session.hosts) == 1)
-        proved = proved and not fleet.lost
+    end(fleet.lost)
     if not proved:
         raise typer.Exit(1)
 
@@ -88,6 +96,27 @@ def verify_and_print(
     results = verify_hosts(hosts, project=project, junitxml=junitxml)
     typer.echo(render(results, verbose=verbose, paint=style()))
     return all(result.ok for result in results.values())
+
+
+def _verify_and_print_json(
+    hosts: Mapping[str, tuple[Desired, Reach]],
+    lost: Mapping[str, NsprovError],
+    *,
+    project: str,
+    junitxml: Path | None,
+) -> bool:
+    """Check hosts, and print every fact for programs; those that could not be checked, by what became of them."""
+    from provisioner.errors import HostError, UnreachableError
+    from provisioner.verify.report import verified_data
+    from provisioner.verify.runner import verify_hosts
+
+    results = verify_hosts(hosts, project=project, junitxml=junitxml)
+    unchecked: dict[str, NsprovError] = {
+        name: (UnreachableError if one.lost else HostError)(one.error) for name, one in results.items() if one.error
+    }
+    data = {"version": 1, "hosts": {name: verified_data(one) for name, one in results.items()}}
+    typer.echo(json.dumps({**data, **lost_data({**lost, **unchecked})}, indent=2))
+    return all(one.ok for one in results.values())
 
 
 def _write(folder: Path, session: Session, desired: Mapping[str, Desired], uris: Mapping[str, str]) -> None:

@@ -1,8 +1,8 @@
-"""What was verified, as a person reads it: counts for each host, and each fact that does not hold. Pure."""
+"""What was verified, as a person reads it, and as JSON values: counts for each host, and each fact. Pure."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from provisioner.report.text import counted
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from provisioner.report.text import Style
     from provisioner.verify.runner import FactResult, VerifyResult
 
-__all__ = ["render", "summary"]
+__all__ = ["render", "summary", "verified_data"]
 
 _SIGNS = {"passed": "✓", "failed": "✗", "skipped": "-"}
 _COLOURS = {"passed": "green", "failed": "red", "skipped": "dim"}
@@ -43,6 +43,15 @@ def summary(result: VerifyResult) -> str:
     else:
         told = f"{facts} checked, all hold" if not result.skipped else f"{facts} checked, none fails"
     return f"{told}, {result.skipped} skipped" if result.skipped else told
+
+
+def verified_data(result: VerifyResult) -> dict[str, Any]:
+    """What was found of one host, for programs."""
+    facts = [
+        {"title": one.title, "outcome": one.outcome, "message": one.message, "declared": one.declared}
+        for one in result.facts
+    ]
+    return {"ok": result.ok, "error": result.error, "facts": facts}
 
 
 def _facts(facts: list[FactResult], paint: Style) -> Iterator[str]:

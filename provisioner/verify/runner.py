@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from xml.etree import ElementTree
 
-from provisioner.errors import UsageError
+from provisioner.errors import UnreachableError, UsageError
 from provisioner.secrets import redact, without_secrets
 from provisioner.verify.relay import RELAY_FOLDER, RELAY_SCHEME, relay
 from provisioner.verify.suite import file_stems, write_suite
@@ -51,10 +51,14 @@ class FactResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """What pytest found of one host. ``error`` says why the facts could not be checked at all."""
+    """What pytest found of one host. ``error`` says why the facts, or the rest of them, could not be checked.
+
+    ``lost`` says that the host was not there any more.
+    """
 
     facts: tuple[FactResult, ...] = ()
     error: str | None = None
+    lost: bool = False
 
     @property
     def passed(self) -> int:
@@ -237,11 +241,13 @@ def _run_of(done: subprocess.CompletedProcess[str], results: Path) -> _Run:
 
 def _result_of(name: str, stem: str, reach: Reach, run: _Run) -> VerifyResult:
     lost = None if isinstance(reach, str) else reach.lost
-    if lost is not None:  # what did not hold from then on says nothing of the host
-        return VerifyResult(error=str(lost))
-    if stem in run.unreached:
-        return VerifyResult(error=run.unreached[stem].replace(f"{RELAY_SCHEME}://{stem} ", f"{name} "))
     facts = tuple(fact for host, fact in run.found if host == stem)
+    if lost is not None:  # what did not hold from then on says nothing of the host
+        held = tuple(fact for fact in facts if fact.outcome == "passed")
+        return VerifyResult(held, error=str(lost), lost=isinstance(lost, UnreachableError))
+    if stem in run.unreached:
+        why = run.unreached[stem].replace(f"{RELAY_SCHEME}://{stem} ", f"{name} ")
+        return VerifyResult(error=why, lost=True)
     error = run.error or (_left(run.left[stem]) if stem in run.left else None)
     return VerifyResult(facts, error)
 
@@ -265,7 +271,7 @@ def _write_junit(
     for stem, suite in suites.items():
         error = results[names[stem]].error
         if error:
-            suite[:] = []
+            suite[:] = [case for case in suite if not len(case) or case[-1].tag == "properties"]  # those that hold
             case = ElementTree.SubElement(suite, "testcase", classname=names[stem], name="the facts can be checked")
             ElementTree.SubElement(case, "error", message=error.splitlines()[0]).text = error
         counted = {"tests": len(suite)} | {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import uuid
@@ -117,6 +118,22 @@ def test_a_fact_that_fails_by_ssh_fails_for_its_host_alone(fleet: Fleet) -> None
     assert "ns-web1" not in done.stdout
 
 
+def test_programs_read_every_fact_and_which_hosts_refuse_or_are_not_there(fleet: Fleet) -> None:
+    second = "{{ %r if inventory_hostname == 'web2' else %r }}"
+    away = fleet.nsprov("verify", "--format", "json", ansible_port=second % ("1", "22"))
+    data = json.loads(away.stdout)
+    assert away.returncode == 1
+    assert [one["title"] for one in data["hosts"]["web1"]["facts"]][:1] == ["netns/ns-web1 exists"]
+    assert data["unreachable"].keys() == {"web2"}
+    assert "failed" not in data
+
+    refuses = fleet.nsprov("verify", "--format", "json", ansible_user=second % ("bert", "anna"))
+    data = json.loads(refuses.stdout)
+    assert data["hosts"].keys() == {"web1"}
+    assert "sudo on 192.0.2.22 wants a password" in data["failed"]["web2"]
+    assert "unreachable" not in data
+
+
 def test_the_suite_reaches_each_host_as_it_was_written(suite: Fleet) -> None:
     done = suite.pytest()
     assert done.returncode == 0, said(done)
@@ -151,6 +168,7 @@ def test_the_suite_runs_by_ssh_with_sudo(suite: Fleet) -> None:
 
 def test_who_is_not_let_in_is_told_in_ssh_s_words(suite: Fleet) -> None:
     done = suite.pytest(f"--hosts=ssh://nobody@{HOSTS['web1']}", "test_web1.py")
-    assert done.returncode == 4, said(done)
+    assert done.returncode == 1, said(done)
+    assert "1 skipped, 1 error" in done.stdout
     assert f"nobody@{HOSTS['web1']}: Permission denied" in said(done)
     assert "CommandResult" not in said(done)

@@ -5,16 +5,13 @@
 from __future__ import annotations
 
 from typing import Any
-from xml.etree import ElementTree
 
-from ansible_collections.nsprov.core.plugins.plugin_utils.task import NsprovAction
-
-_SPEC = {
-    "roles": {"type": "list", "elements": "raw"},
-    "project": {"type": "str"},
-    "roles_path": {"type": "list", "elements": "path"},
-    "executable": {"type": "path"},
-}
+from ansible_collections.nsprov.core.plugins.plugin_utils.task import (
+    SHARED_SPEC,
+    NsprovAction,
+    answer_of,
+    unproved_text,
+)
 
 
 class ActionModule(NsprovAction):
@@ -22,37 +19,18 @@ class ActionModule(NsprovAction):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        given = self.validate_argument_spec(argument_spec=_SPEC)[1]
+        given = self.validate_argument_spec(argument_spec=SHARED_SPEC)[1]
+        # As they were given: with the marks of vaults on them.
         given["roles"] = self._task.args.get("roles")
         with self.nsprov(task_vars, given) as nsprov:
-            report = nsprov.handed.in_memory()
-            done = nsprov("verify", "--junitxml", report)
-            text = nsprov.handed.read_back(report)
-            facts = _facts(text) if text else []
+            done = nsprov("verify", "--format", "json")
+            answer = answer_of(done)
+            found = answer.get("hosts", {}).get(nsprov.host, {"facts": [], "error": None})
+            facts = found["facts"]
             result |= {"changed": False, "facts": facts}
-            wrong = [one for one in facts if one["outcome"] == "failed"]
-            if wrong:
-                told = "\n".join(f"{one['title']}: {one['message']}" for one in wrong)
-                return result | {"failed": True, "msg": f"{len(wrong)} of {len(facts)} facts do not hold\n{told}"}
-            if done.code != 0:
-                # Of a host that was reached there is a report.
-                lost = {"unreachable": {nsprov.host: _told(done.err)}} if done.code == 1 and not text else None
-                return result | nsprov.failure(done, lost)
+            wrong = unproved_text(facts)
+            if wrong and not found["error"]:
+                return result | {"failed": True, "msg": wrong}
+            if done.code != 0 or not answer:
+                return nsprov.failure(done, answer, result)
         return result | {"msg": f"{len(facts)} facts checked, all hold" if facts else "nothing to check"}
-
-
-def _facts(report: bytes) -> list[dict[str, str]]:
-    """What became of each fact, of a JUnit report."""
-    made = []
-    for case in ElementTree.fromstring(report).iter("testcase"):
-        bad = case.find("failure") if case.find("failure") is not None else case.find("error")
-        skipped = case.find("skipped")
-        outcome = "failed" if bad is not None else "skipped" if skipped is not None else "passed"
-        said = bad if bad is not None else skipped
-        message = (said.get("message") or "").strip() if said is not None else ""
-        made.append({"title": case.get("name", ""), "outcome": outcome, "message": message})
-    return made
-
-
-def _told(text: str) -> str:
-    return text.strip().removeprefix("nsprov: ")

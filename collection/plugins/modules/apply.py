@@ -16,31 +16,9 @@ author:
 description:
   - Plans every change before it makes one, makes exactly those, and puts the host back where one fails.
   - What the project owns on the host, and the roles do not declare any more, is taken away.
+extends_documentation_fragment:
+  - nsprov.core.nsprov
 options:
-  roles:
-    description:
-      - The roles of nsprov that the host gets, as in the variable C(nsprov_roles), a name or a dictionary with C(role),
-        C(vars), C(when), C(tags) and C(loop).
-      - Without it, the host's own C(nsprov_roles), gathered from its groups down to the host.
-      - Ansible evaluates the templates in it before nsprov does. Write entries with C(loop), which need C(item), into
-        the variable C(nsprov_roles) of the play or the task, which nsprov evaluates.
-    type: list
-    elements: raw
-  project:
-    description:
-      - The name under which the resources are owned on the host.
-      - Without it, the variable C(nsprov_project), or V(default).
-    type: str
-  roles_path:
-    description:
-      - Where roles are looked for first, before C(roles/) beside the playbook and beside the inventory.
-    type: list
-    elements: path
-  executable:
-    description:
-      - The command nsprov on the controller.
-      - Without it, what the environment variable E(NSPROV) names, the one beside Ansible's Python, or that of E(PATH).
-    type: path
   state:
     description:
       - V(present) makes the host what the roles say. V(absent) takes away all that the project owns on it.
@@ -49,18 +27,21 @@ options:
     default: present
   verify:
     description:
-      - Whether to check the host with testinfra afterwards; where a fact does not hold, the host is put back.
+      - Whether to check the host with testinfra afterwards; where a fact does not hold, the task fails with the facts
+        that do not, and the host is put back, unless O(keep_partial).
       - It is not done in check mode, nor with O(state=absent).
     type: bool
     default: false
   adopt:
     description:
-      - Whether to take over what is on the host already and is not the project's.
+      - Whether to take over what is on the host already and is not the project's. Otherwise the task fails where
+        something stands in the way, and nothing is touched.
     type: bool
     default: false
   keep_partial:
     description:
-      - Whether to leave what was done before a step that fails, instead of putting the host back.
+      - Whether to leave what was done before a step that fails, instead of putting the host back. The task fails, and
+        is C(changed).
     type: bool
     default: false
 attributes:
@@ -70,28 +51,20 @@ attributes:
   diff_mode:
     description: Shows each resource before and after, with secrets masked.
     support: full
-  platform:
-    description: Hosts that are supported.
-    platforms: linux
+  delegation:
+    description: >-
+      The roles and variables are those of C(inventory_hostname), and the other host is changed. It needs O(project),
+      for what the other host has of the same project, and these roles do not declare, is taken away.
     support: full
-requirements:
-  - nsprov on the controller, or in its execution environment. The host itself needs nothing, not even Python.
-notes:
-  - It runs on the controller, and reaches the host by the connection that Ansible has for it, C(ssh) or C(local). With
-    C(local), the controller is the host, and root is needed there.
-  - Hosts without Python need C(gather_facts) to be off in the play.
-  - With V(become), root is had by C(sudo).
-  - What comes from a vault is shown as C((secret)). What the roles are given otherwise is no secret to them; the
-    filter C(secret) makes it one.
 seealso:
   - module: nsprov.core.verify
 """
 
 EXAMPLES = r"""
-- name: The roles that the inventory gives the host
+- name: Apply the roles that the inventory gives the host
   nsprov.core.apply:
 
-- name: A tenant
+- name: Apply a tenant, and put the host back where it does not verify
   nsprov.core.apply:
     project: shop
     roles:
@@ -102,7 +75,7 @@ EXAMPLES = r"""
           tenant_address: 10.20.0.11/24
     verify: true
 
-- name: Several tenants
+- name: Apply several tenants
   nsprov.core.apply:
   vars:
     nsprov_roles:
@@ -113,7 +86,14 @@ EXAMPLES = r"""
           tenant_name: "{{ item.name }}"
           tenant_address: "{{ item.address }}"
 
-- name: Nothing of the project is left
+- name: Give each host its cable on the router, under a name of its own
+  nsprov.core.apply:
+    project: "cable-{{ inventory_hostname }}"
+    roles: [cable]
+  delegate_to: router1
+  throttle: 1
+
+- name: Leave nothing of the project
   nsprov.core.apply:
     project: shop
     state: absent
@@ -121,17 +101,20 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: What was done, or would be done in check mode; or what is wrong, with file and line.
+  description:
+    - What was done, or would be done in check mode; or what is wrong, with file and line.
+    - Where the host does not verify, the facts that do not hold, a line each.
   returned: always
   type: str
   sample: 3 created, 1 changed
 plan:
   description: What was planned before anything was touched.
-  returned: always
+  returned: when nsprov was run
   type: dict
   contains:
     steps:
-      description: Each change, with C(action), C(address), C(reason), C(restarts), C(source), C(before) and C(after).
+      description: >-
+        Each change, with C(action), C(address), C(reason), C(restarts), C(source), C(changes), C(before) and C(after).
       type: list
       elements: dict
     warnings:
@@ -142,14 +125,25 @@ result:
   description: What became of it, with C(ok), C(seconds), C(done), C(failed) and C(not_put_back).
   returned: when something was carried out
   type: dict
+facts:
+  description: Every fact that was checked, as in M(nsprov.core.verify).
+  returned: with O(verify=true), when the host was checked
+  type: list
+  elements: dict
+diff:
+  description: Each resource that changes, before and after.
+  returned: in diff mode
+  type: list
+  elements: dict
 rc:
   description: The exit code of nsprov.
   returned: on failure
   type: int
+  sample: 65
 reason:
   description: >-
-    The kind of failure: C(configuration), C(usage), C(locked) by another apply, C(not_permitted), C(stale), C(defect)
-    or C(failed).
+    The kind of failure: V(configuration), V(usage), V(locked) by another apply, V(not_permitted), V(stale), V(defect)
+    or V(failed).
   returned: on failure
   type: str
   sample: configuration

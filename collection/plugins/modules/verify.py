@@ -16,31 +16,8 @@ author:
 description:
   - Reads the host with C(ip), C(systemctl), C(nft) and C(/sys) through testinfra, and checks what shall reach what with
     real packets. It fails with the facts that do not hold.
-options:
-  roles:
-    description:
-      - The roles of nsprov that the host gets, as in the variable C(nsprov_roles), a name or a dictionary with C(role),
-        C(vars), C(when), C(tags) and C(loop).
-      - Without it, the host's own C(nsprov_roles), gathered from its groups down to the host.
-      - Ansible evaluates the templates in it before nsprov does. Write entries with C(loop), which need C(item), into
-        the variable C(nsprov_roles) of the play or the task, which nsprov evaluates.
-    type: list
-    elements: raw
-  project:
-    description:
-      - The name under which the resources are owned on the host.
-      - Without it, the variable C(nsprov_project), or V(default).
-    type: str
-  roles_path:
-    description:
-      - Where roles are looked for first, before C(roles/) beside the playbook and beside the inventory.
-    type: list
-    elements: path
-  executable:
-    description:
-      - The command nsprov on the controller.
-      - Without it, what the environment variable E(NSPROV) names, the one beside Ansible's Python, or that of E(PATH).
-    type: path
+extends_documentation_fragment:
+  - nsprov.core.nsprov
 attributes:
   check_mode:
     description: It changes nothing.
@@ -48,55 +25,65 @@ attributes:
   diff_mode:
     description: There is no difference to show.
     support: none
-  platform:
-    description: Hosts that are supported.
-    platforms: linux
+  delegation:
+    description: The roles and variables are those of C(inventory_hostname), and the other host is looked at.
     support: full
-requirements:
-  - nsprov on the controller, or in its execution environment. The host itself needs nothing, not even Python.
-notes:
-  - It runs on the controller, and reaches the host by the connection that Ansible has for it, C(ssh) or C(local). With
-    C(local), the controller is the host, and root is needed there.
-  - Hosts without Python need C(gather_facts) to be off in the play.
-  - With V(become), root is had by C(sudo).
-  - What comes from a vault is shown as C((secret)). What the roles are given otherwise is no secret to them; the
-    filter C(secret) makes it one.
 seealso:
   - module: nsprov.core.apply
 """
 
 EXAMPLES = r"""
-- name: The host is what its roles say
+- name: Check that the host is what its roles say
   nsprov.core.verify:
+
+- name: Mend a host that is not
+  block:
+    - name: Check the project shop
+      nsprov.core.verify:
+        project: shop
+  rescue:
+    - name: Apply it anew
+      nsprov.core.apply:
+        project: shop
+        verify: true
 """
 
 RETURN = r"""
 msg:
-  description: How many facts were checked, or those that do not hold.
+  description: How many facts were checked; or those that do not hold, a line each; or what is wrong.
   returned: always
   type: str
   sample: 12 facts checked, all hold
 facts:
   description: Every fact.
-  returned: when the host was reached
+  returned: when nsprov was run
   type: list
   elements: dict
   contains:
     title:
       description: What is checked.
       type: str
+      sample: netns/blue exists
     outcome:
       description: V(passed), V(failed) or V(skipped).
       type: str
+      sample: passed
     message:
       description: Why it does not hold.
       type: str
+      sample: ""
+    declared:
+      description: The file and line that declare it.
+      type: str
+      sample: roles/tenant/tasks/main.yml:4
 rc:
   description: The exit code of nsprov.
   returned: when the facts could not be checked
   type: int
+  sample: 65
 reason:
   description: The kind of failure, as in M(nsprov.core.apply).
   returned: when the facts could not be checked
   type: str
+  sample: configuration
 """

@@ -64,8 +64,8 @@ class Handed:
     def inventory(self) -> Path:
         return self.folder / "inventory.yml"
 
-    def in_memory(self, data: bytes = b"") -> str:
-        """The path by which nsprov reads, or writes, what is kept in memory alone."""
+    def in_memory(self, data: bytes) -> str:
+        """The path by which nsprov reads what is kept in memory alone."""
         descriptor = os.memfd_create("nsprov")
         self._stack.callback(os.close, descriptor)
         # Otherwise it counts as a program.
@@ -74,10 +74,6 @@ class Handed:
             file.write(data)
         self.descriptors.append(descriptor)
         return f"/dev/fd/{descriptor}"
-
-    def read_back(self, path: str) -> bytes:
-        """What nsprov has written there."""
-        return Path(path).read_bytes()
 
 
 @contextmanager
@@ -111,7 +107,8 @@ def run_nsprov(words: Sequence[str], handed: Handed, environment: Mapping[str, s
     except BaseException:
         process.terminate()
         try:
-            process.wait(_PATIENCE)
+            # It may have more to say than a pipe holds.
+            process.communicate(timeout=_PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

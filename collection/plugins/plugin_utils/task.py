@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -38,6 +39,14 @@ ROLES = "nsprov_roles"
 
 #: What nsprov's exit codes mean, as the result's ``reason``.
 REASONS = {64: "usage", 65: "configuration", 70: "defect", 73: "stale", 75: "locked", 77: "not_permitted"}
+
+#: The options that all modules of the collection have.
+SHARED_SPEC = {
+    "roles": {"type": "list", "elements": "raw"},
+    "project": {"type": "str"},
+    "roles_path": {"type": "list", "elements": "path"},
+    "executable": {"type": "path"},
+}
 
 _LOCAL = ("local", "ansible.builtin.local")
 _SSH = ("ssh", "paramiko", "paramiko_ssh", "ansible.builtin.ssh", "ansible.builtin.paramiko_ssh")
@@ -80,7 +89,7 @@ class NsprovAction(ActionBase):
     _supports_async = False
 
     @contextmanager
-    def nsprov(self, task_vars: dict[str, Any], given: Mapping[str, Any]) -> Iterator[_Nsprov]:
+    def nsprov(self, task_vars: dict[str, Any], given: Mapping[str, Any]) -> Iterator[Nsprov]:
         """nsprov with all that it has to know of this host and of the others."""
         host = task_vars["inventory_hostname"]
         text = self._inventory(host, task_vars, given)
@@ -94,7 +103,7 @@ class NsprovAction(ActionBase):
                 "NSPROV_ROLES_PATH": os.pathsep.join([*paths, *filter(None, [os.environ.get("NSPROV_ROLES_PATH")])]),
                 "NSPROV_RETRY_FILES": "0",
             }
-            yield _Nsprov(find_nsprov(given.get("executable")), handed, words, environment, host, self._task.get_path())
+            yield Nsprov(find_nsprov(given.get("executable")), handed, words, environment, host, self._task.get_path())
 
     def _inventory(self, host: str, task_vars: dict[str, Any], given: Mapping[str, Any]) -> str:
         hostvars = task_vars["hostvars"]
@@ -149,7 +158,22 @@ class NsprovAction(ActionBase):
         return list(dict.fromkeys(made))
 
 
-class _Nsprov:
+class HostIsUnreachable(AnsibleConnectionFailure):
+    """A host that is not there. Ansible makes UNREACHABLE of it, as of a connection of its own; no task goes on there.
+
+    ``told`` stands in the result beside that: what was planned, and done before the host was lost.
+    """
+
+    def __init__(self, message: str, told: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self._told = told
+
+    @property
+    def result_contribution(self) -> Mapping[str, object]:
+        return {**self._told, "unreachable": True}
+
+
+class Nsprov:
     """The command, ready to be run for one host."""
 
     def __init__(
@@ -179,20 +203,40 @@ class _Nsprov:
         where = self.task or f"the variables of {self.host}"
         return re.sub(rf"{re.escape(str(self.handed.inventory))}(:\d+)*", lambda found: where, text)
 
-    def failure(self, done: Done, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The result of a run that failed. Raises AnsibleConnectionFailure where the host was not reached."""
+    def failure(self, done: Done, data: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+        """The result of a run that failed, with what is ``told`` besides.
+
+        Raises HostIsUnreachable where the host was not reached, or was lost.
+        """
         lines = done.err.strip().splitlines()
         said = "\n".join(line.removeprefix("nsprov: ") for line in lines if "; nothing was touched" not in line)
-        data = data or {}
         unreachable = data.get("unreachable", {})
         if self.host in unreachable:
-            raise AnsibleConnectionFailure(_placed_reason(unreachable[self.host], said))
+            raise HostIsUnreachable(_in_full(unreachable[self.host], said), told)
         reasons = {**data.get("not_touched", {}), **data.get("put_back", {}), **data.get("failed", {})}
-        message = reasons.get(self.host) or said or f"nsprov ended with exit code {done.code}"
-        return {"failed": True, "msg": message, "rc": done.code, "reason": REASONS.get(done.code, "failed")}
+        reason = reasons.get(self.host)
+        message = _in_full(reason, said) if reason else said or f"nsprov ended with exit code {done.code}"
+        return {**told, "failed": True, "msg": message, "rc": done.code, "reason": REASONS.get(done.code, "failed")}
 
 
-def _placed_reason(reason: str, said: str) -> str:
+def answer_of(done: Done) -> dict[str, Any]:
+    """What a run has answered in JSON; nothing where it ended before."""
+    answer: dict[str, Any] = json.loads(done.out) if done.out.lstrip().startswith("{") else {}
+    return answer
+
+
+def unproved_text(facts: list[dict[str, Any]]) -> str:
+    """The facts that do not hold, a line each; empty where all hold."""
+    wrong = [one for one in facts if one["outcome"] == "failed"]
+    if not wrong:
+        return ""
+    told = [f"{one['title']}: {one['message']}" + (f" ({one['declared']})" if one["declared"] else "") for one in wrong]
+    count = f"{len(wrong)} of {len(facts)} facts {'does' if len(wrong) == 1 else 'do'} not hold"
+    return "\n".join([count, *told])
+
+
+def _in_full(reason: str, said: str) -> str:
+    """What was said on standard error, where it begins with the reason and goes on with what helps."""
     return said if said.startswith(reason) else reason
 
 

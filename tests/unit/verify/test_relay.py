@@ -78,21 +78,21 @@ def test_hosts_that_are_connected_are_checked_each_by_its_own_connection(tmp_pat
 
 
 def test_a_host_that_is_lost_is_one_error_and_the_others_are_checked(tmp_path: Path, note: Note) -> None:
-    ways = {"web1": Here(), "web2": Here(lasts=0), "web3": Here(), "web4": Here(lasts=2)}
+    ways = {"web1": Here(), "web2": Here(lasts=0), "web3": Here(), "web4": Here(lasts=5)}
     report = tmp_path / "junit.xml"
     results = verify_hosts({name: (desired(note), way) for name, way in ways.items()}, junitxml=report)
-    assert {name: (one.passed, one.error) for name, one in results.items()} == {
-        "web1": (2, None),
-        "web2": (0, "the connection to it broke"),
-        "web3": (2, None),
-        "web4": (0, "the connection to it broke"),
+    assert {name: (one.passed, one.failed, one.error, one.lost) for name, one in results.items()} == {
+        "web1": (2, 0, None, False),
+        "web2": (0, 0, "the connection to it broke", True),
+        "web3": (2, 0, None, False),
+        "web4": (1, 0, "the connection to it broke", True),
     }
     suites = {one.get("name"): one for one in ElementTree.parse(report).getroot()}
     assert {name: (one.get("tests"), one.get("errors")) for name, one in suites.items()} == {
         "web1": ("2", "0"),
         "web2": ("1", "1"),
         "web3": ("2", "0"),
-        "web4": ("1", "1"),
+        "web4": ("2", "1"),
     }
 
 

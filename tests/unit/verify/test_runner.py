@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 import pytest
 
 from provisioner.report.text import Style
-from provisioner.verify.report import render
+from provisioner.verify.report import render, verified_data
 from provisioner.verify.runner import run_suite, verify_hosts
 from provisioner.verify.suite import write_suite
 
-from .kinds import Note, claimed, desired
+from .kinds import ROLE, Note, claimed, desired
 
 
 @pytest.fixture
@@ -163,6 +163,21 @@ def test_a_host_that_cannot_be_reached_is_one_error_and_not_many_failures(note: 
     assert result.total == 0
     assert result.error is not None
     assert "cannot be reached" in result.error
+
+
+def test_programs_read_every_fact_and_where_it_is_declared(note: Note) -> None:
+    Path(note.path).write_text("good night\n")
+    data = verified_data(verify_hosts({"edge1": (desired(note), "local://")})["edge1"])
+    assert (data["ok"], data["error"]) == (False, None)
+    assert data["facts"] == [
+        {"title": "note/greeting exists", "outcome": "passed", "message": "", "declared": f"{ROLE}:4"},
+        {
+            "title": "note/greeting says hello",
+            "outcome": "failed",
+            "message": "expected hello, found good night",
+            "declared": f"{ROLE}:4",
+        },
+    ]
 
 
 def test_the_user_s_pytest_settings_do_not_reach_the_run(

@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,7 +100,7 @@ def _loaded(programs: Sequence[Path], names: Sequence[str]) -> set[Path]:
     return {*found, *opened}
 
 
-def _needed(programs: Sequence[Path], names: Sequence[str], folders: Iterable[Path]) -> set[Path]:
+def _needed(programs: Sequence[Path], names: Sequence[str], folders: Sequence[Path]) -> set[Path]:
     """What the files themselves say that they need, as these folders have it.
 
     Raises NsprovError where a library is in none of them, or a file is not for the processor of the others.
@@ -111,10 +111,11 @@ def _needed(programs: Sequence[Path], names: Sequence[str], folders: Iterable[Pa
     machines: dict[str, Path] = {}
     while waiting or missing:
         for name in missing:
-            found[name] = next((path for folder in folders if (path := folder / name).exists()), Path())
-            if not found[name].name:
+            there = [path for folder in folders if (path := folder / name).exists()]
+            if not there:
                 raise NsprovError(f"{name} is not in the tree, and the agent needs it")
-            waiting.append(found[name])
+            found[name] = there[0]
+            waiting.append(there[0])
         needed = set[str]()
         for path in waiting:
             lines = _lines(["readelf", "--wide", "--file-header", "--dynamic", path])
@@ -129,7 +130,9 @@ def _needed(programs: Sequence[Path], names: Sequence[str], folders: Iterable[Pa
 
 
 def _lines(command: Sequence[str | Path]) -> list[str]:
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C", "LANGUAGE": ""}
-    )
+    environment = {**os.environ, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    except FileNotFoundError:
+        raise NsprovError(f"there is no {command[0]} here, which tells what the agent needs") from None
     return done.stdout.splitlines()

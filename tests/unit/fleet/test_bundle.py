@@ -87,6 +87,10 @@ def test_another_processor_needs_a_bundle_that_was_made_there(tmp_path: Path, mo
     monkeypatch.delenv("NSPROV_BUNDLES", raising=False)
     with pytest.raises(NsprovError, match="there is no agent for processors of the kind riscv64"):
         find("riscv64")
+    with pytest.raises(
+        NsprovError, match=r"there is no agent for .* aarch64, which web1 has\n.*'scripts/bundle FOLDER aarch64'"
+    ):
+        find("aarch64", "web1")
     name = f"agent-riscv64-3-{'0' * 64}.tar.gz"
     (tmp_path / name).touch()
     monkeypatch.setenv("NSPROV_BUNDLES", str(tmp_path))

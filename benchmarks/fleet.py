@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from provisioner.fleet.target import Target
+from provisioner.fleet.target import Output, Target
 from provisioner.model import Address, Resource, Scope, Snapshot, Step, StepResult
 
 _TENANTS = 4
@@ -78,7 +78,9 @@ class MemoryTarget(Target):
     def observe(self, scope: Scope) -> Snapshot:
         return Snapshot({address: self._has[address] for address in scope.resources if address in self._has})
 
-    def carry_out(self, steps: Sequence[Step]) -> list[StepResult]:
+    def carry_out(
+        self, steps: Sequence[Step], seen: Callable[[StepResult], object] = lambda _: None
+    ) -> list[StepResult]:
         for step in steps:
             if step.after is None:
                 self._has.pop(step.address, None)
@@ -97,6 +99,9 @@ class MemoryTarget(Target):
             self._manifests.pop(project, None)
         else:
             self._manifests[project] = text
+
+    def run(self, command: str, seconds: float = 600) -> Output:
+        raise NotImplementedError("what is in memory has no shell")
 
     @contextmanager
     def lock(self) -> Iterator[None]:

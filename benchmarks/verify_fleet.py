@@ -1,4 +1,4 @@
-"""Facts of many hosts: a pytest process for each, side by side, against one run of pytest with xdist.
+"""Facts of many hosts: as nsprov verifies them, against a process for each and one run of pytest with xdist.
 
     python benchmarks/verify_fleet.py [HOSTS] [FACTS] [--delay MS]
 
@@ -15,11 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from provisioner.errors import Source
+from provisioner.fleet.target import LocalTarget, Output
+from provisioner.host import Host
 from provisioner.model import Check, Declared, Desired, Resource
+from provisioner.verify.reach import Reach
 from provisioner.verify.runner import verify_hosts
 from provisioner.verify.suite import write_suite
 
@@ -30,6 +33,18 @@ sleep {seconds}
 for last; do :; done
 exec /bin/sh -c "$last"
 """
+
+
+class Away(LocalTarget):
+    """This machine, with a connection that takes its time."""
+
+    def __init__(self, host: Host, name: str, seconds: float) -> None:
+        super().__init__(host, name)
+        self.seconds = seconds
+
+    def run(self, command: str, seconds: float = 600) -> Output:
+        time.sleep(self.seconds)
+        return super().run(command, seconds)
 
 
 class Seen(Resource):
@@ -63,8 +78,8 @@ def main() -> None:
         folder = Path(temporary, "suite")
         write_suite(folder, dict.fromkeys(names, desired), project="benchmark", targets=uris)
 
-        def processes() -> None:
-            results = verify_hosts({name: (desired, uri) for name, uri in uris.items()})
+        def verify(ways: Mapping[str, Reach]) -> None:
+            results = verify_hosts({name: (desired, way) for name, way in ways.items()})
             if not all(one.ok and one.passed == given.facts for one in results.values()):
                 raise SystemExit("facts of this machine do not hold")
 
@@ -78,19 +93,28 @@ def main() -> None:
             return run
 
         cores = os.cpu_count() or 1
-        ways = {"a process for each host": processes, "one pytest, no workers": pytest()}
+        host = Host()
+        ways: dict[str, Callable[[], None]] = {
+            "nsprov verify": lambda: verify({name: Away(host, name, given.delay / 1000) for name in names}),
+            "a process for each host": lambda: verify(uris),
+            "a written suite, one pytest": pytest(),
+        }
         for workers in (cores, 4 * cores):
             xdist = ("-p", "xdist", f"-n{workers}", "--dist=loadfile")
-            ways[f"one pytest, {workers} workers of xdist"] = pytest(*xdist)
+            ways[f"a written suite, {workers} workers of xdist"] = pytest(*xdist)
         print(f"{given.hosts} hosts of {given.facts} facts, {cores} cores")
         for title, way in ways.items():
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            before = _processor_seconds()
             start = time.perf_counter()
             way()
             wall = time.perf_counter() - start
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            print(f"{title:36} {wall:6.1f} s   {cpu:6.1f} s of CPU", flush=True)
+            print(f"{title:36} {wall:6.1f} s   {_processor_seconds() - before:6.1f} s of CPU", flush=True)
+
+
+def _processor_seconds() -> float:
+    """Of this process and all that it has started and waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 if __name__ == "__main__":

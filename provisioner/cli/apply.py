@@ -426,7 +426,7 @@ def _unproved(fleet: Fleet, desired: Mapping[str, Desired], hosts: Sequence[str]
     from provisioner.verify.report import render
     from provisioner.verify.runner import verify_hosts
 
-    results = verify_hosts({name: (desired[name], fleet.targets[name].reach) for name in hosts})
+    results = verify_hosts({name: (desired[name], fleet.targets[name]) for name in hosts})
     told = results if len(results) <= 20 else {name: one for name, one in results.items() if not one.ok}
     if told and not quiet:
         typer.echo(render(told, verbose=False, paint=style()))

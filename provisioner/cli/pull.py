@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -9,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -87,6 +88,7 @@ def pull(
         list[str] | None, typer.Option("--vault-id", metavar="LABEL@SOURCE", help="The same, of one vault id.")
     ] = None,
     status: Annotated[bool, typer.Option("--status", help="Say which commit each pull has applied here.")] = False,
+    output: Annotated[Literal["text", "json"], typer.Option("--format", help="How --status is printed.")] = "text",
     install_timer: Annotated[
         bool, typer.Option("--install-timer", help="Pull again and again: a timer of systemd with these options.")
     ] = False,
@@ -105,8 +107,10 @@ def pull(
 
     if sum((status, install_timer, remove_timer)) > 1:
         raise UsageError("one of --status, --install-timer and --remove-timer at a time")
+    if output != "text" and not status:
+        raise UsageError(f"--format {output} is for --status")
     if status:
-        _print_status(name or (_name_of(repo) if repo else None), checkout)
+        _print_status(name or (_name_of(repo) if repo else None), checkout, output)
         return
     if repo is None and not (remove_timer and name):
         raise UsageError("which repository?", hint="nsprov pull --repo URL --verify-commits --signers FILE")
@@ -328,7 +332,7 @@ def _apply(wish: _Wish, session: Session, host: str) -> tuple[str | None, bool |
 def _proved(target: Target, desired: dict[str, Desired]) -> bool:
     from provisioner.cli.verify import verify_and_print
 
-    return verify_and_print({name: (one, target.reach) for name, one in desired.items()})
+    return verify_and_print({name: (one, target) for name, one in desired.items()})
 
 
 def _wait(name: str, splay: int) -> None:
@@ -395,7 +399,9 @@ def _remove_timer(name: str, force: bool) -> None:
         typer.echo(line)
 
 
-def _print_status(name: str | None, checkout: Path | None) -> None:
+def _print_status(name: str | None, checkout: Path | None, output: str) -> None:
+    from dataclasses import asdict
+
     from provisioner.errors import UsageError
     from provisioner.fleet.connect import need_root
     from provisioner.fleet.pull.state import FOLDER, all_states, read_state, status_line
@@ -407,8 +413,13 @@ def _print_status(name: str | None, checkout: Path | None) -> None:
         states = {one: state for one, state in states.items() if one == name}
     if not states:
         raise UsageError("nothing was pulled here yet", hint="nsprov pull --repo URL --verify-commits --signers FILE")
-    for one, state in states.items():
-        typer.echo(f"{status_line(one, state)}; {next_pull(name or one)}")
+    nexts = {one: next_pull(name or one) for one in states}
+    if output == "json":
+        data = {one: asdict(state) | {"next_pull": nexts[one]} for one, state in states.items()}
+        typer.echo(json.dumps(data, indent=2))
+    else:
+        for one, state in states.items():
+            typer.echo(f"{status_line(one, state)}; {f'next pull {nexts[one]}' if nexts[one] else 'no timer'}")
     if any(state.error is not None or state.proved is False for state in states.values()):
         raise typer.Exit(1)
 

@@ -167,7 +167,7 @@ def _planned(
 def _verify(targets: Mapping[str, Target], desired: Mapping[str, Desired]) -> bool:
     from provisioner.cli.verify import verify_and_print
 
-    return verify_and_print({name: (desired[name], target.reach) for name, target in targets.items()})
+    return verify_and_print({name: (desired[name], target) for name, target in targets.items()})
 
 
 def _apply_again(session: Session, targets: Mapping[str, Target], desired: Mapping[str, Desired]) -> bool:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from provisioner.errors import NsprovError
     from provisioner.fleet.rollout import Batch, Outcome, Planned
     from provisioner.fleet.target import Target
-    from provisioner.model import Desired, Plan, Step, StepResult
+    from provisioner.model import Desired, Plan, Step
 
 __all__ = [
     "AnyErrorsFatal",
@@ -75,6 +75,8 @@ AnyErrorsFatal = Annotated[
 #: More hosts than these are told by what goes wrong alone, and in one line each.
 _FEW = 20
 _LOG_EVERY = 10.0
+#: Seconds between two states of the one host of a run, on a terminal.
+_LINE_EVERY = 0.1
 
 
 def strategy_of(
@@ -379,7 +381,7 @@ class Board:
         self.tick()
 
     def watcher(self, host: str, steps: int) -> Watcher | None:
-        return _Steps(self, host, steps) if self.on and self.total == 1 else None
+        return None if self.quiet else _Steps(self, host, steps)
 
     def host_done(self, outcome: Outcome) -> None:
         with self._lock:
@@ -426,9 +428,23 @@ class Board:
     def _status(self, width: int) -> str:
         from provisioner.report.hosts import Tally, status_line
 
-        return status_line(
-            Tally(self.number, self.batches, self.done, self.total, self.failed, list(self.running)), width
-        )
+        with self._lock:
+            running = [f"{host} {far}".rstrip() for host, far in self.running.items()]
+        return status_line(Tally(self.number, self.batches, self.done, self.total, self.failed, running), width)
+
+    def is_at(self, host: str, far: str, what: str, *, at_once: bool = False) -> None:
+        """How far a host is. Where it is the only one, nobody else tells."""
+        with self._lock:
+            if host in self.running:
+                self.running[host] = far
+        waited = time.monotonic() - self._told
+        if self.total == 1 and (at_once or waited >= (_LINE_EVERY if self.on else _LOG_EVERY)):
+            self._told = time.monotonic()
+            line = f"{host}   {far}   {what}".rstrip()
+            if self.on:
+                self.say(line)
+            else:
+                typer.echo(line, err=True)
 
     def say(self, text: str) -> None:
         """Replace the status line on a terminal."""
@@ -454,15 +470,13 @@ class Board:
 
 
 class _Steps:
-    """How far the one host of a run is."""
+    """How far a host is."""
 
     def __init__(self, board: Board, host: str, steps: int) -> None:
-        self.board, self.host, self.steps, self.done = board, host, steps, 0
+        self.board, self.host, self.steps = board, host, steps
 
-    def batch(self, steps: Sequence[Step], results: Sequence[StepResult]) -> None:
-        self.done += sum(not one.skipped and one.error is None for one in results)
-        step = steps[-1]
-        self.board.say(f"{self.host}   {min(self.done, self.steps)}/{self.steps}   {step.action} {step.address}")
+    def step(self, step: Step, done: int) -> None:
+        self.board.is_at(self.host, f"{min(done, self.steps)}/{self.steps}", f"{step.action} {step.address}")
 
     def rolling_back(self, steps: int) -> None:
-        self.board.say(f"{self.host}   putting the host back: {steps} steps")
+        self.board.is_at(self.host, "is put back", f"in {steps} steps", at_once=True)

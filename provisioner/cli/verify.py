@@ -66,7 +66,7 @@ def verify(
         if write is not None:
             _write(write, session, desired, {name: target.lasting_uri for name, target in fleet.targets.items()})
             return
-        hosts = {name: (desired[name], fleet.targets[name].reach) for name in desired}
+        hosts = {name: (desired[name], fleet.targets[name]) for name in desired}
         proved = verify_and_print(hosts, project=_project(session), junitxml=junitxml, verbose=verbose)
         say_lost(fleet.lost, alone=len(session.hosts) == 1)
         proved = proved and not fleet.lost

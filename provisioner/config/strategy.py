@@ -95,11 +95,16 @@ def declared_strategy(
     Raises ConfigError with every problem, each where it was written; also where hosts say different things.
     """
     if extra_vars and VARIABLE in extra_vars:
-        return _read(extra_vars[VARIABLE], getattr(extra_vars, "at", lambda _: None)(VARIABLE))
+        value = extra_vars[VARIABLE]
+        if _has_template(value) and hosts:
+            value = _evaluated(inventory, hosts[0], extra_vars)
+        return _read(value, getattr(extra_vars, "at", lambda _: None)(VARIABLE))
     said: list[tuple[str, Any, Source | None]] = []
     for host in hosts:
         layers = inventory.layers(host, VARIABLE)
         value, source = layers[-1] if layers else (None, None)
+        if _has_template(value):
+            value = _evaluated(inventory, host, extra_vars)
         if not said or said[0][1] != value:
             said.append((host, value, source))
         if len(said) > 1:
@@ -117,6 +122,21 @@ def declared_strategy(
         )
     value, source = said[0][1:]
     return Strategy() if value is None else _read(value, source)
+
+
+def _has_template(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_has_template, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_template, value))
+    return isinstance(value, str) and ("{{" in value or "{%" in value)
+
+
+def _evaluated(inventory: Inventory, host: str, extra_vars: Mapping[str, Any] | None) -> Any:
+    """What it says for a host, with its templates evaluated."""
+    from provisioner.config.build import host_value
+
+    return host_value(inventory, host, VARIABLE, extra_vars=extra_vars)
 
 
 def _read(value: Any, source: Source | None) -> Strategy:

@@ -63,19 +63,26 @@ class ApplyResult:
     #: None: no rollback was needed, or none was wanted. Empty: the host is as it was.
     not_put_back: list[Failure] | None = None
     error: str = ""
-    #: The connection broke: how far the host came, and whether it is put back, is not known.
+    #: The connection broke: the host came at least as far as what is done; whether it is put back is not known.
     unreachable: bool = False
 
     @property
     def ok(self) -> bool:
         return self.failure is None and not self.interrupted and not self.error
 
+    @property
+    def known(self) -> str:
+        """How far a host came whose connection broke, in words."""
+        if not self.done:
+            return "how far it came is not known"
+        return "1 step is known to be done" if len(self.done) == 1 else f"{len(self.done)} steps are known to be done"
+
 
 class Watcher(Protocol):
     """Sees an apply as it goes."""
 
-    def batch(self, steps: Sequence[Step], results: Sequence[StepResult]) -> None:
-        """Some steps were carried out."""
+    def step(self, step: Step, done: int) -> None:
+        """A step was carried out, as the so many-th; told while those beside it are under way."""
 
     def rolling_back(self, steps: int) -> None:
         """The host is being put back, in this many steps."""
@@ -171,10 +178,7 @@ def apply_plan(
                 result.interrupted = True
                 break
             attempted.update((step.address, step) for step in steps)
-            results = target.carry_out(steps)
-            _note(steps, results, result)
-            if watcher is not None:
-                watcher.batch(steps, results)
+            _carry_out(target, steps, result, watcher)
             if result.failure is not None:
                 break
     except HostError as error:
@@ -219,14 +223,26 @@ def slimmed(observed: Observation) -> Observation:
     return replace(observed, snapshot=Snapshot(kept))
 
 
-def _note(steps: Sequence[Step], results: Sequence[StepResult], result: ApplyResult) -> None:
-    for step, outcome in zip(steps, results, strict=True):
+def _carry_out(target: Target, steps: Sequence[Step], result: ApplyResult, watcher: Watcher | None) -> None:
+    """Carry out steps of one kind, and note what became of each as it is told: of a host that is lost in the middle
+    it is known then what it has done for certain."""
+    by_address = {step.address: step for step in steps}
+
+    def note(outcome: StepResult) -> None:
+        step = by_address.pop(outcome.address, None)
+        if step is None:
+            return  # it was told before
         if outcome.error is not None:
             result.failure = result.failure or Failure(step, outcome.error, outcome.code)
         elif not outcome.skipped:
             result.done.append(step)
             if outcome.note:
                 result.notes[step.address] = outcome.note
+            if watcher is not None:
+                watcher.step(step, len(result.done))
+
+    for outcome in target.carry_out(steps, note):
+        note(outcome)
 
 
 def _roll_back(

@@ -84,7 +84,8 @@ def sandbox_target(name: str, sandbox: Sandbox) -> Target:
     # The sandbox's root may have neither the package's files nor this libc's libraries.
     directives.known("service")
     nft.preload()
-    return AgentTarget(name, sandbox.fork(serve_socket, preload=_agent_modules()), f"nsprov-sandbox://{sandbox.name}")
+    agent = sandbox.fork(serve_socket, preload=_agent_modules())
+    return AgentTarget(name, agent, lasting_uri=f"nsprov-sandbox://{sandbox.name}")
 
 
 def _agent_modules() -> list[str]:

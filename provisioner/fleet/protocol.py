@@ -10,15 +10,18 @@ from provisioner.resources import kind_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from provisioner.fleet.target import Output
     from provisioner.model import Resource
 
 __all__ = [
+    "decode_output",
     "decode_resource",
     "decode_results",
     "decode_scope",
     "decode_snapshot",
     "decode_status",
     "decode_steps",
+    "encode_output",
     "encode_resource",
     "encode_results",
     "encode_scope",
@@ -90,6 +93,19 @@ def encode_results(results: Sequence[StepResult]) -> Any:
 
 def decode_results(value: Any) -> list[StepResult]:
     return [StepResult(Address(*a), error, code, skipped, note) for a, error, code, skipped, note in value]
+
+
+def encode_output(output: Output) -> Any:
+    """What is not UTF-8 stays what it is: a byte alone has a character of its own."""
+    return [output.status, *(text.decode(errors="surrogateescape") for text in (output.stdout, output.stderr))]
+
+
+def decode_output(value: Any) -> Output:
+    from provisioner.fleet.target import Output
+
+    status, *texts = value
+    stdout, stderr = (text.encode(errors="surrogateescape") for text in texts)
+    return Output(status, stdout, stderr)
 
 
 def encode_status(lines: Mapping[Address, str]) -> Any:

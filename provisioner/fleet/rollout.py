@@ -201,7 +201,7 @@ def reason_of(result: ApplyResult) -> str:
     """Why an apply failed, in one line, and what became of the host."""
     verbs = {Action.CREATE: "creating", Action.UPDATE: "changing", Action.DELETE: "deleting"}
     if result.unreachable:
-        return f"{one_line(result.error)}; how far it came is not known, the next apply goes on from there"
+        return f"{one_line(result.error)}; {result.known}, the next apply goes on from there"
     if result.failure is not None:
         step = result.failure.step
         told = f"{verbs.get(step.action, step.action.value)} {step.address}: {one_line(result.failure.error)}"

@@ -26,8 +26,9 @@ def main() -> None:
     os.dup2(2, 1)
     try:
         first = requests.readline()
-        if first and json.loads(first)["do"] == "hello":
-            answers.write(json.dumps({"answer": {"protocol": PROTOCOL}}) + "\n")
+        asked = json.loads(first) if first else {}
+        if asked.get("do") == "hello":
+            answers.write(json.dumps({"id": asked.get("id"), "answer": {"protocol": PROTOCOL}}) + "\n")
             answers.flush()
             first = ""
         from provisioner.fleet.agent import serve

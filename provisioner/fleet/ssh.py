@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from provisioner.fleet.agent import AgentTarget
     from provisioner.fleet.bundle import Bundle
     from provisioner.fleet.ssh_options import SshOptions
-    from provisioner.verify.reach import SshReach
 
 __all__ = ["SshChannel", "ssh_target"]
 
@@ -71,8 +70,7 @@ def ssh_target(name: str, options: SshOptions) -> AgentTarget:
         return AgentTarget(
             name,
             channel,
-            _reach(name, options),
-            lasting_uri=options.testinfra_uri(),
+            options.testinfra_uri(),
             answer_seconds=options.answer_seconds,
         )
     except NsprovError:
@@ -249,20 +247,6 @@ def _command(options: SshOptions, prompt: str, script: str) -> str:
         asking = ["-n"] if become.password is None else ["-k", "-S", "-p", prompt]
         words = [become.executable, *asking, "-H", "-u", "root", "--", *words]
     return shlex.join(words)
-
-
-def _reach(name: str, options: SshOptions) -> SshReach:
-    """How verification goes there, over the same connection where it is kept."""
-    from provisioner.verify.reach import SshReach
-
-    become = options.become
-    return SshReach(
-        name,
-        tuple(options.argv(_control_path())),
-        _secrets_of(options),
-        sudo=become.executable if become else None,
-        sudo_password=become.password if become else None,
-    )
 
 
 def _environment(options: SshOptions) -> dict[str, str]:

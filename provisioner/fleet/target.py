@@ -8,35 +8,41 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from provisioner.errors import HostError, LockedError
+from provisioner.errors import HostError, LockedError, NsprovError
 from provisioner.model import Snapshot, StepResult
 from provisioner.resources import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from provisioner.host import Host
     from provisioner.model import Address, Resource, Scope, Step
-    from provisioner.verify.reach import Reach
 
-__all__ = ["LocalTarget", "Target"]
+__all__ = ["LocalTarget", "Output", "Target"]
 
 MANIFESTS = Path("/var/lib/nsprov/manifests")
 LOCK = Path("/run/nsprov/lock")
+
+
+class Output(NamedTuple):
+    """What a command came to: its exit status, and what it wrote."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
 
 
 class Target(ABC):
     """One host that is observed and changed. ``name`` is the inventory's."""
 
     name: str
-    #: How verification reaches the same host, while this connection is open.
-    reach: Reach
     #: How testinfra, without nsprov, reaches it at any time.
     lasting_uri: str
 
@@ -53,9 +59,12 @@ class Target(ABC):
         """What is there now, of what the scope asks for. Changes nothing."""
 
     @abstractmethod
-    def carry_out(self, steps: Sequence[Step]) -> list[StepResult]:
+    def carry_out(
+        self, steps: Sequence[Step], seen: Callable[[StepResult], object] = lambda _: None
+    ) -> list[StepResult]:
         """Carry out steps of one kind and one action. A result for each, in their order; never raises for
-        what the host refuses."""
+        what the host refuses. ``seen`` is called with each as it becomes known, in the same order, but for steps
+        that are skipped."""
 
     @abstractmethod
     def status(self, resources: Sequence[Resource]) -> Mapping[Address, str]:
@@ -74,6 +83,18 @@ class Target(ABC):
         """Hold the host for one apply. Raises LockedError when another holds it."""
 
     @abstractmethod
+    def run(self, command: str, seconds: float = 600) -> Output:
+        """Run a line of shell on the host as root, with nothing to read: what verification asks with.
+
+        Several threads may do so at once. Raises HostError when it takes longer.
+        """
+
+    @property
+    def lost(self) -> NsprovError | None:
+        """Why there is no connection any more; None while there is."""
+        return None
+
+    @abstractmethod
     def close(self) -> None:
         """Let go of every handle."""
 
@@ -81,7 +102,7 @@ class Target(ABC):
 class LocalTarget(Target):
     """The machine that this process runs on."""
 
-    reach = lasting_uri = "local://"
+    lasting_uri = "local://"
 
     def __init__(self, host: Host, name: str = "localhost") -> None:
         self.host = host
@@ -104,13 +125,17 @@ class LocalTarget(Target):
                 found[resource.address] = resource
         return Snapshot(found)
 
-    def carry_out(self, steps: Sequence[Step]) -> list[StepResult]:
+    def carry_out(
+        self, steps: Sequence[Step], seen: Callable[[StepResult], object] = lambda _: None
+    ) -> list[StepResult]:
         if not steps:
             return []
         driver = kind_of(steps[0].address.kind).driver
         results: list[StepResult] = []
         try:
-            results.extend(driver.carry_out(self.host, steps))
+            for result in driver.carry_out(self.host, steps):
+                results.append(result)
+                seen(result)
         except HostError as error:
             # What a driver could not say of one step stands for the first that has no result.
             step = steps[len(results)]
@@ -178,6 +203,24 @@ class LocalTarget(Target):
                 LOCK.parent.rmdir()
             except OSError:
                 pass  # something else of ours is in it
+
+    def run(self, command: str, seconds: float = 600) -> Output:
+        from provisioner.secrets import without_secrets
+
+        try:
+            done = subprocess.run(
+                ["/bin/sh", "-c", command],
+                stdin=subprocess.DEVNULL,
+                cwd="/",
+                capture_output=True,
+                env=without_secrets(os.environ),
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired:
+            raise HostError(f"a command on {self.name} has not ended within {seconds:g} s") from None
+        except OSError as error:
+            raise HostError.from_os(f"cannot start a command on {self.name}", error) from None
+        return Output(done.returncode, done.stdout, done.stderr)
 
     def close(self) -> None:
         self.host.close()

@@ -5,4 +5,4 @@ from __future__ import annotations
 __all__ = ["PROTOCOL"]
 
 #: Both sides must speak the same: an agent of another version is replaced, never guessed at.
-PROTOCOL = 1
+PROTOCOL = 2

@@ -82,18 +82,18 @@ class Tally(NamedTuple):
 
 
 def status_line(tally: Tally, width: int = _WIDTH) -> str:
-    """``batch 2/5   47/100 done, 2 failed, 10 running: web48 web49 …``, never longer than the terminal is wide."""
+    """``batch 2/5   47/100 done, 2 failed, 10 running: web48 3/40, web49 …``, never wider than the terminal."""
     text = f"batch {tally.batch}/{tally.batches}   " if tally.batches > 1 else ""
     text += f"{tally.done}/{tally.total} done"
     if tally.failed:
         text += f", {tally.failed} failed"
     if tally.running:
-        text += f", {len(tally.running)} running: {' '.join(tally.running)}"
+        text += f", {len(tally.running)} running: {', '.join(tally.running)}"
     if len(text) <= width:
         return text
     cut = text[: max(0, width - 1)]
     # A name that is cut would be another host's.
-    return f"{cut[: cut.rindex(' ')] if ' ' in cut else cut[:-1]} …"
+    return f"{cut[: cut.rindex(', ') + 1] if ', ' in cut else cut[:-1]} …"
 
 
 def summary_lines(fates: Sequence[tuple[str, str, str]], style: Style) -> list[str]:

@@ -235,7 +235,7 @@ def failure_lines(result: ApplyResult, style: Style) -> list[str]:
     if result.interrupted:
         lines.append(f"  {style('interrupted', 'red')}")
     if result.unreachable:
-        lines.append("  how far it came is not known; the next apply looks, and goes on from there")
+        lines.append(f"  {result.known}; the next apply looks, and goes on from there")
     elif result.not_put_back is None:
         if result.done:
             lines.append(f"  {len(result.done)} steps were done before, and were left as they are (--keep-partial)")

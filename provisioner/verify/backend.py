@@ -1,26 +1,24 @@
-"""testinfra's connections of nsprov's own: ``--hosts=nsprov-sandbox://NAME``, and ``nsprov-ssh://NAME``."""
+"""testinfra's connections of nsprov's own: ``--hosts=nsprov-sandbox://NAME``, and ``nsprov-relay://NAME``."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from testinfra.backend.base import BaseBackend, CommandResult
 
-from provisioner.verify.reach import REACH_FD, SSH_SCHEME, SshReach
+from provisioner.verify.relay import RELAY_FOLDER, RELAY_SCHEME, ask_relay
 
 if TYPE_CHECKING:
     from provisioner.host.sandbox import Sandbox
 
-__all__ = ["SCHEME", "SandboxBackend", "SshBackend", "register"]
+__all__ = ["SCHEME", "RelayBackend", "SandboxBackend", "register"]
 
 SCHEME = "nsprov-sandbox"
 #: Seconds that one command may take: a thousand questions may be asked in it.
 _LONGEST = 600
-#: What ssh exits with for itself, and not for the command.
-_SSH_FAILED = 255
 
 
 class SandboxBackend(BaseBackend):  # type: ignore[misc]  # testinfra is seen as untyped
@@ -45,13 +43,10 @@ class SandboxBackend(BaseBackend):  # type: ignore[misc]  # testinfra is seen as
         return Sandbox.attach(self.hostname)
 
 
-class SshBackend(BaseBackend):  # type: ignore[misc]  # testinfra is seen as untyped
-    """Runs each command by ssh as root, over the connection that nsprov keeps there."""
+class RelayBackend(BaseBackend):  # type: ignore[misc]  # testinfra is seen as untyped
+    """Runs each command over a connection that the process which started this one holds."""
 
-    NAME = SSH_SCHEME
-
-    #: The way to the one host of this process.
-    reach: SshReach | None = None
+    NAME = RELAY_SCHEME
 
     def __init__(self, hostspec: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(hostspec, **kwargs)
@@ -59,34 +54,17 @@ class SshBackend(BaseBackend):  # type: ignore[misc]  # testinfra is seen as unt
         self._encoding = "utf-8"
 
     def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
-        reach = type(self).reach
-        if reach is None:
+        folder = os.environ.get(RELAY_FOLDER)
+        if folder is None:
             raise RuntimeError(f"{self.get_pytest_id()} is reached by nsprov verify alone; use ssh://")
         line = self.get_command(command, *args)
-        password = reach.sudo_password
-        try:
-            done = subprocess.run(
-                reach.command(line),
-                input=b"" if password is None else password.encode() + b"\n",
-                env=os.environ | dict(reach.environment),
-                capture_output=True,
-                timeout=_LONGEST,
-            )
-        except subprocess.TimeoutExpired:
-            # Its own words would have the command line, which is of no use.
-            raise RuntimeError(f"no answer in {_LONGEST} s") from None
-        if done.returncode == _SSH_FAILED:
-            raise RuntimeError(done.stderr.decode(errors="replace").strip() or "the connection broke")
-        return self.result(done.returncode, line.encode(), done.stdout, done.stderr)
+        done = ask_relay(Path(folder), self.hostname, line)
+        return self.result(done.status, line.encode(), done.stdout, done.stderr)
 
 
 def register() -> None:
-    """Makes testinfra know the schemes, and reads the way to the host where there is one to read."""
+    """Makes testinfra know the schemes."""
     from testinfra.backend import BACKENDS
 
-    for backend in (SandboxBackend, SshBackend):
+    for backend in (SandboxBackend, RelayBackend):
         BACKENDS[backend.NAME] = f"{backend.__module__}.{backend.__qualname__}"
-    number = os.environ.pop(REACH_FD, None)
-    if number is not None:
-        with os.fdopen(int(number), encoding="utf-8") as told:
-            SshBackend.reach = SshReach.from_json(told.read())

@@ -49,6 +49,7 @@ class _Results:
             text = str(report.longrepr)
             reason = next((line for line in reversed(text.splitlines()) if line.strip()), "cannot be read")
             self.found[report.nodeid] = {
+                "host": _host_of(report.nodeid),
                 "title": report.nodeid,
                 "outcome": "failed",
                 "message": reason.removeprefix("E").strip(),
@@ -68,12 +69,19 @@ class _Results:
         crash = getattr(report.longrepr, "reprcrash", None)
         message = crash.message if crash is not None else report.longreprtext
         return {
+            "host": _host_of(report.nodeid),
             "title": title,
             "outcome": report.outcome,
             "message": words(message, report.longreprtext) if report.failed else "",
             "details": report.longreprtext if report.failed else "",
             "declared": declared,
         }
+
+
+def _host_of(nodeid: str) -> str:
+    """Which host of the suite a test is about: ``test_HOST.py::…``, or ``HOST/ROLE/…``."""
+    folder, inside, _ = nodeid.partition("::")[0].partition("/")
+    return folder if inside else folder.removeprefix("test_").removesuffix(".py")
 
 
 def words(message: str, details: str = "") -> str:

@@ -12,6 +12,7 @@ import ast
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,15 @@ __all__ = ["netns", "slice_", "unit"]
 SUITE = Path(__file__).parent
 #: The hosts whose tests were collected.
 _COLLECTED = pytest.StashKey[frozenset[str]]()
+#: Those that cannot be reached, with why; and those of them of which a test has told it.
+_UNREACHED = pytest.StashKey[dict[str, str]]()
+_TOLD = pytest.StashKey[set[str]]()
+#: How many hosts are asked at once: each in a thread, which waits for it.
+_AT_ONCE = 32
+
+
+class UnreachedError(Exception):
+    """A host cannot be reached, and why."""
 
 
 class Fact(pytest.Item):
@@ -117,11 +127,44 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         calls = chosen.setdefault(host_name(item.path), [])
         if isinstance(item, Fact):
             calls += calls_of(item.path).get(item.check.__name__, ())
-    for name, calls in chosen.items():
-        host = host_of(session.config, name)
-        if calls:
-            packets.start(host, [packets.Attempt(*args) for probe, args in calls if probe == "expect_packet"])
-            probes.read_ahead(host, calls)
+    specs = {name: hostspec(session.config, name) for name in chosen}
+
+    def look(name: str) -> str:
+        """Why a host cannot be reached, or nothing."""
+        try:
+            host = _connect(specs[name], session.config)
+        except UnreachedError as error:
+            return str(error)
+        if chosen[name]:
+            attempts = [packets.Attempt(*args) for probe, args in chosen[name] if probe == "expect_packet"]
+            packets.start(host, attempts)
+            # What is not answered now is asked again by the first fact that wants it, which then fails.
+            with suppress(Exception):
+                probes.read_ahead(host, chosen[name])
+        return ""
+
+    if not chosen:
+        return
+    with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(chosen))) as pool:
+        found = dict(zip(chosen, pool.map(look, chosen), strict=True))
+    unreached = session.config.stash[_UNREACHED] = {name: why for name, why in found.items() if why}
+    if len(unreached) == len(chosen):
+        raise pytest.UsageError("\n".join(unreached.values()))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Of a host that cannot be reached, the first test says so, and the others are left: they say nothing of it."""
+    if not item.path.is_relative_to(SUITE):
+        return
+    unreached = item.config.stash.get(_UNREACHED, {})
+    name = host_name(item.path)
+    why = unreached.get(name)
+    if why and name in item.config.stash.setdefault(_TOLD, set()):
+        pytest.skip("its host cannot be reached")
+    if why:
+        item.config.stash[_TOLD].add(name)
+        pytest.fail(why, pytrace=False)
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
@@ -284,9 +327,9 @@ def _connect(spec: str, config: pytest.Config) -> Any:
     except Exception as error:
         # Where ssh fails, testinfra's error is all that it knows of the command; what ssh said is enough.
         said = getattr(error.args[0] if error.args else None, "stderr", "").strip()
-        raise pytest.UsageError(f"{spec} cannot be reached: {said or error}") from None
+        raise UnreachedError(f"{spec} cannot be reached: {said or error}") from None
     if answer.rc:
-        raise pytest.UsageError(f"{spec} cannot be reached: {answer.stderr.strip() or f'status {answer.rc}'}")
+        raise UnreachedError(f"{spec} cannot be reached: {answer.stderr.strip() or f'status {answer.rc}'}")
     return found
 
 

@@ -141,6 +141,9 @@ def test_the_state_says_what_is_applied_and_only_root_reads_it(fleet: Fleet) -> 
     status = fleet.box.nsprov("pull", "--status").stdout
     assert f"left: commit {fleet.git('rev-parse HEAD')[:12]} applied 2" in status
     assert "signed by ops@example.com" in status
+    (told,) = json.loads(fleet.box.nsprov("pull", "--status", "--format", "json").stdout).values()
+    assert told["applied"] == fleet.git("rev-parse HEAD").strip()
+    assert (told["host"], told["error"], told["next_pull"]) == ("left", None, None)
     assert fleet.box.run(f"stat -c %a:%U {FOLDER} {FOLDER}/state.json").stdout.split() == ["700:root", "600:root"]
 
 

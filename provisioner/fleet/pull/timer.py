@@ -195,15 +195,15 @@ def remove(name: str, *, force: bool = False, folder: Path = UNITS) -> list[str]
     return [f"stopped and disabled {timer}"] * (timer in present) + [f"removed {folder / one}" for one in present]
 
 
-def next_pull(name: str) -> str:
-    """When a pull's timer fires next, in a few words."""
+def next_pull(name: str) -> str | None:
+    """When a pull's timer fires next, as systemd says it; None where there is no timer."""
     timer = f"nsprov-pull-{name}.timer"
     if not _is("active", timer):
-        return "no timer"
+        return None
     done = subprocess.run(
         ["systemctl", "show", "-P", "NextElapseUSecRealtime", timer], capture_output=True, text=True, check=False
     )
-    return f"next pull {done.stdout.strip() or 'soon'}"
+    return done.stdout.strip() or "soon"
 
 
 def check_calendar(expression: str) -> None:

@@ -115,3 +115,16 @@ def test_a_mistake_on_the_command_line_names_the_option(words: dict[str, object]
     with pytest.raises(UsageError) as raised:
         strategy_of_words(Strategy(), **words)
     assert message in str(raised.value)
+
+
+def test_templates_are_evaluated_and_hosts_must_agree_on_what_they_say(tmp_path: Path) -> None:
+    given = {"batch": 3}
+    rollout = "{serial: ['{{ batch | default(1) }}', '{{ 20 + 5 }}%'], verify: '{{ batch is defined }}'}"
+    made = inventory(tmp_path, rollout)
+    assert declared_strategy(made, ["h1", "h2"]) == Strategy((Share(1), Share(25, True)))
+    assert declared_strategy(made, ["h1", "h2"], given) == Strategy((Share(3), Share(25, True)), verify=True)
+    each = inventory(tmp_path, "{serial: '{{ inventory_hostname[1:] }}'}")
+    with pytest.raises(ConfigError, match="h1 and h2 differ"):
+        declared_strategy(each, ["h1", "h2"])
+    with pytest.raises(ConfigError, match="no_such_thing"):
+        declared_strategy(inventory(tmp_path, "{serial: '{{ no_such_thing }}'}"), ["h1"])

@@ -11,7 +11,7 @@ import pytest
 from provisioner.engine.apply import observe_and_plan
 from provisioner.engine.manifest import dump
 from provisioner.errors import ConfigError, Source
-from provisioner.fleet.target import Target
+from provisioner.fleet.target import Output, Target
 from provisioner.model import Address, Declared, Desired, Manifest, Owned, Resource, Scope, Snapshot, Step, StepResult
 from provisioner.resources.slice import Slice
 
@@ -22,7 +22,6 @@ class Imagined(Target):
     """A host that has what a test says, and takes no steps."""
 
     name = "imagined"
-    reach = "local://"
 
     def __init__(self, *there: Resource, facts: Mapping[str, Any] = FACTS) -> None:
         self._facts = facts
@@ -45,7 +44,7 @@ class Imagined(Target):
         owned = {address: Owned(one.declared()) for address, one in self.there.items()}
         return {"shop": dump(Manifest("shop", owned))} if owned else {}
 
-    def carry_out(self, steps: Sequence[Step]) -> list[StepResult]:
+    def carry_out(self, steps: Sequence[Step], seen: object = None) -> list[StepResult]:
         raise AssertionError("a plan carries nothing out")
 
     def write_manifest(self, project: str, text: str | None) -> None:
@@ -53,6 +52,9 @@ class Imagined(Target):
 
     def status(self, resources: Sequence[Resource]) -> Mapping[Address, str]:
         return {}
+
+    def run(self, command: str, seconds: float = 600) -> Output:
+        raise AssertionError("a plan runs nothing")
 
     def lock(self) -> AbstractContextManager[None]:
         return nullcontext()

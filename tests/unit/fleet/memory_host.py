@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from provisioner.errors import LockedError, UnreachableError
-from provisioner.fleet.target import Target
+from provisioner.fleet.target import Output, Target
 from provisioner.model import Action, Address, Declared, Desired, Resource, Scope, Snapshot, Step, StepResult
 from provisioner.resources.netns import Netns
 
@@ -17,8 +17,6 @@ DIES = "dies"
 
 class MemoryHost(Target):
     """``refuses`` are names that it will not make; ``when`` is called before steps are carried out."""
-
-    reach = "memory://"
 
     def __init__(
         self,
@@ -50,19 +48,23 @@ class MemoryHost(Target):
         self._answer()
         return Snapshot({address: self.has[address] for address in scope.resources if address in self.has})
 
-    def carry_out(self, steps: Sequence[Step]) -> list[StepResult]:
+    def carry_out(
+        self, steps: Sequence[Step], seen: Callable[[StepResult], object] = lambda _: None
+    ) -> list[StepResult]:
         results = []
         for step in steps:
             self.when(step.address.name)
             self._answer()
             if step.address.name in self.refuses and step.action is not Action.DELETE:
                 results.append(StepResult(step.address, "No space left on device", 28))
+                seen(results[-1])
                 continue
             if step.after is None:
                 self.has.pop(step.address, None)
             else:
                 self.has[step.address] = step.after
             results.append(StepResult(step.address))
+            seen(results[-1])
         return results
 
     def status(self, resources: Sequence[Resource]) -> Mapping[Address, str]:
@@ -78,6 +80,10 @@ class MemoryHost(Target):
             self.manifests.pop(project, None)
         else:
             self.manifests[project] = text
+
+    def run(self, command: str, seconds: float = 600) -> Output:
+        self._answer()
+        return Output(0, command.encode(), b"")
 
     @contextmanager
     def lock(self) -> Iterator[None]:

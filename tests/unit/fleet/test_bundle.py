@@ -71,7 +71,7 @@ def test_it_greets_and_answers_with_nothing_but_its_own_files(unpacked: Path) ->
         check=True,
     )
     hello, facts, defect = (json.loads(line) for line in done.stdout.splitlines())
-    assert hello == {"answer": {"protocol": 1}}
+    assert hello == {"id": None, "answer": {"protocol": 2}}
     assert facts["answer"]["arch"] == platform.machine()
     assert "defect" in defect
 
@@ -156,7 +156,12 @@ serving.main()
 """
     start = (unpacked / "agent").read_text().replace(START, code)
     done = subprocess.run(
-        ["sh", "-c", start], cwd=unpacked, input='{"do": "hello"}\nmine\n', capture_output=True, text=True, check=False
+        ["sh", "-c", start],
+        cwd=unpacked,
+        input='{"id": 7, "do": "hello"}\nmine\n',
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.stdout == '{"answer": {"protocol": 1}}\n'
+    assert done.stdout == '{"id": 7, "answer": {"protocol": 2}}\n'
     assert done.stderr.split() == ["print", "writeputs", "echo"]

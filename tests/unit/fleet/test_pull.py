@@ -332,6 +332,7 @@ def test_units_know_when_they_were_edited() -> None:
         (("--repo", "file:///x", "--allow-unsigned", "-i", "../x"), "is a file or folder of the repository"),
         (("--repo", "file:///x", "--name", "a/b"), "cannot be the name of a pull"),
         (("--status", "--remove-timer"), "at a time"),
+        (("--format", "json"), "--format json is for --status"),
     ],
 )
 def test_words_of_a_pull_that_cannot_be(

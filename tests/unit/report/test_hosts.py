@@ -56,10 +56,9 @@ def test_long_lists_are_wrapped_between_names() -> None:
 def test_the_status_is_one_line_however_many_hosts_run() -> None:
     running = [f"web{number}" for number in range(48, 58)]
     line = status_line(Tally(2, 5, 47, 100, 2, running))
-    assert line.startswith("batch 2/5   47/100 done, 2 failed, 10 running: web48 web49")
+    assert line.startswith("batch 2/5   47/100 done, 2 failed, 10 running: web48, web49")
     assert (
-        status_line(Tally(2, 5, 47, 100, 2, running), 60)
-        == "batch 2/5   47/100 done, 2 failed, 10 running: web48 web49 …"
+        status_line(Tally(2, 5, 47, 100, 2, running), 60) == "batch 2/5   47/100 done, 2 failed, 10 running: web48, …"
     )
     assert status_line(Tally(1, 1, 3, 3, 0, [])) == "3/3 done"
 

@@ -1,0 +1,180 @@
+"""The agent's channel: what it tells while it works, what runs beside it, and what is known when it breaks."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from provisioner.engine.apply import apply_plan, observe_and_plan
+from provisioner.errors import NsprovError, UnreachableError
+from provisioner.fleet.agent import AgentTarget, serve
+from provisioner.fleet.target import Output
+from provisioner.model import Step, StepResult
+from tests.unit.fleet.memory_host import MemoryHost, shall_have
+
+
+class Line:
+    """The near end of a channel in this process."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self.socket = end
+
+    def broken(self, name: str) -> NsprovError:
+        return UnreachableError(f"the agent on {name} has ended")
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+@contextmanager
+def connected(host: MemoryHost, seconds: int | None = None) -> Iterator[tuple[AgentTarget, socket.socket]]:
+    """An agent that serves a host in a thread; the target, and the far end, to be broken."""
+    near, far = socket.socketpair()
+    requests, answers = far.makefile("r"), far.makefile("w")
+
+    def work() -> None:
+        try:
+            serve(requests, answers, host)
+        except (OSError, ValueError):
+            pass  # the line was broken
+
+    serving = threading.Thread(target=work, daemon=True)
+    serving.start()
+    target = AgentTarget(host.name, Line(near), "ssh://web1", answer_seconds=seconds)
+    try:
+        yield target, far
+    finally:
+        target.close()
+        far.shutdown(socket.SHUT_RDWR)
+        serving.join(10)
+        assert not serving.is_alive()
+
+
+class Seen:
+    """A watcher that tells others."""
+
+    def __init__(self, then: Callable[[str, int], object] = lambda name, done: None) -> None:
+        self.told: list[tuple[str, int]] = []
+        self.then = then
+
+    def step(self, step: Step, done: int) -> None:
+        self.told.append((step.address.name, done))
+        self.then(step.address.name, done)
+
+    def rolling_back(self, steps: int) -> None:
+        raise AssertionError("nothing is put back here")
+
+
+def test_steps_are_told_while_the_next_are_under_way() -> None:
+    """The host makes the last one only when the controller knows of the first."""
+    known = threading.Event()
+
+    def when(name: str) -> None:
+        if name == "c":
+            time.sleep(0.3)
+        if name == "d":
+            assert known.wait(20), "nothing was told before the end"
+
+    host = MemoryHost("web1", when=when)
+    with connected(host) as (target, _):
+        observed = observe_and_plan(target, shall_have("a", "b", "c", "d"), "shop")
+        seen = Seen(lambda name, done: known.set())
+        result = apply_plan(target, observed, watcher=seen)
+    assert result.ok
+    assert seen.told == [("a", 1), ("b", 2), ("c", 3), ("d", 4)]
+    assert host.names == {"a", "b", "c", "d"}
+
+
+def test_of_a_host_that_is_lost_in_the_middle_it_is_known_what_it_has_done() -> None:
+    breaking: list[socket.socket] = []
+
+    def when(name: str) -> None:
+        if name == "c":
+            time.sleep(0.3)
+        if name == "d":
+            breaking[0].shutdown(socket.SHUT_RDWR)
+
+    with connected(MemoryHost("web1", when=when)) as (target, far):
+        breaking.append(far)
+        observed = observe_and_plan(target, shall_have("a", "b", "c", "d"), "shop")
+        result = apply_plan(target, observed)
+        assert result.unreachable
+        assert result.error == "the agent on web1 has ended"
+        assert [step.address.name for step in result.done] == ["a", "b", "c"]
+        assert result.known == "3 steps are known to be done"
+        assert str(target.lost) == "the agent on web1 has ended"
+
+
+def test_a_host_that_works_is_not_given_up_as_long_as_it_tells() -> None:
+    """Its steps together take longer than an answer may, and each of them less."""
+    host = MemoryHost("web1", when=lambda _: time.sleep(0.5))
+    with connected(host, seconds=1) as (target, _):
+        observed = observe_and_plan(target, shall_have("a", "b", "c", "d"), "shop")
+        assert apply_plan(target, observed).ok
+
+
+class Slow(MemoryHost):
+    """A host where one command waits for another."""
+
+    def __init__(self) -> None:
+        super().__init__("web1")
+        self.quick_has_run = threading.Event()
+
+    def run(self, command: str, seconds: float = 600) -> Output:
+        if command == "slow":
+            assert self.quick_has_run.wait(20), "the quick one did not run beside it"
+        else:
+            self.quick_has_run.set()
+        return Output(0, command.encode(), b"\xff")
+
+
+def test_commands_run_side_by_side_and_each_has_its_own_answer() -> None:
+    answers: dict[str, Output] = {}
+    with connected(Slow()) as (target, _):
+
+        def run(command: str) -> None:
+            answers[command] = target.run(command)
+
+        threads = [threading.Thread(target=run, args=(one,)) for one in ("slow", *map(str, range(20)))]
+        for one in threads:
+            one.start()
+        assert target.read_manifests() == {}
+        for one in threads:
+            one.join(20)
+    assert answers == {one: Output(0, one.encode(), b"\xff") for one in ("slow", *map(str, range(20)))}
+
+
+def test_when_the_line_breaks_everybody_who_waits_is_told() -> None:
+    told: list[str] = []
+    with connected(Slow()) as (target, far):
+
+        def run() -> None:
+            with pytest.raises(UnreachableError) as caught:
+                target.run("slow")
+            told.append(str(caught.value))
+
+        threads = [threading.Thread(target=run) for _ in range(5)]
+        for one in threads:
+            one.start()
+        time.sleep(0.2)
+        far.shutdown(socket.SHUT_RDWR)
+        for one in threads:
+            one.join(20)
+        with pytest.raises(UnreachableError):
+            target.run("later")
+    assert told == ["the agent on web1 has ended"] * 5
+
+
+def test_results_are_told_once_each() -> None:
+    seen: list[StepResult] = []
+    host = MemoryHost("web1", refuses=["b"], when=lambda _: time.sleep(0.15))
+    with connected(host) as (target, _):
+        observed = observe_and_plan(target, shall_have("a", "b", "c"), "shop")
+        results = target.carry_out(observed.plan.steps, seen.append)
+    assert [(one.address.name, one.error is None) for one in results] == [("a", True), ("b", False), ("c", True)]
+    assert seen == results

@@ -21,6 +21,7 @@ import pytest
 
 from provisioner.fleet import bundle, protocol
 from provisioner.fleet.bundle import Bundle
+from provisioner.fleet.version import PROTOCOL
 from provisioner.host.sandbox import Sandbox
 from provisioner.model import Action, Scope, Step
 from provisioner.resources import kind_of
@@ -100,7 +101,7 @@ def test_it_has_what_the_bundle_for_this_processor_has(made: Bundle) -> None:
 def test_it_greets_and_knows_its_host(emulated: Emulated) -> None:
     done = emulated.start({"do": "hello"}, {"do": "facts"})
     hello, facts = answers(done)
-    assert hello == {"protocol": 1}
+    assert hello == {"protocol": PROTOCOL}
     assert facts["arch"] == "aarch64"
     assert facts["name"] == emulated.box.sandbox.name
 

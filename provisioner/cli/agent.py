@@ -37,6 +37,10 @@ def agent(
     if bundle is not None:
         _make(bundle, tree)
         return
+    if tree is not None:
+        from provisioner.errors import UsageError
+
+        raise UsageError("--tree is what a bundle is made of", hint="say where the bundle goes: --bundle DIR")
     from provisioner.fleet.connect import need_root
     from provisioner.fleet.serving import main
 

@@ -3,7 +3,7 @@
 So an agent is always of the version of its controller, and needs nothing on a host but a libc that is not older than
 the controller's. What is laid out: the interpreter, the standard library and the packages as compiled modules without
 their sources, and the shared libraries of all that which are not of the libc. For another processor the interpreter
-and what is machine code come from a tree of Debian's packages instead (``fleet.sources``).
+and what is machine code come from a tree of Debian's packages instead (``fleet.parts``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 import provisioner
 from provisioner.errors import HostError, NsprovError
 from provisioner.fleet.bundle import SUMS, Bundle
-from provisioner.fleet.sources import Source, this_process, unpacked
+from provisioner.fleet.parts import Parts, this_process, unpacked
 
 __all__ = ["made", "made_of"]
 
@@ -143,15 +143,15 @@ def _forget_old_ones(cache: Path) -> None:
             stamp.unlink()
 
 
-def _make(cache: Path, source: Source) -> Path:
+def _make(cache: Path, parts: Parts) -> Path:
     with tempfile.TemporaryDirectory(prefix="making-", dir=cache) as scratch:
         tree = Path(scratch, "tree")
-        _lay_out(tree, source)
+        _lay_out(tree, parts)
         files = sorted(path.relative_to(tree) for path in tree.rglob("*") if path.is_file())
         sums = "".join(f"{hashlib.sha256((tree / one).read_bytes()).hexdigest()}  {one}\n" for one in files)
         (tree / SUMS).write_text(sums)
         id_ = hashlib.sha256(sums.encode()).hexdigest()
-        archive = Path(scratch, f"agent-{source.arch}-{len(files)}-{id_}.tar.gz")
+        archive = Path(scratch, f"agent-{parts.arch}-{len(files)}-{id_}.tar.gz")
         archive.write_bytes(_packed(tree))
         return archive.rename(cache / archive.name)
 
@@ -170,24 +170,24 @@ def _packed(tree: Path) -> bytes:
     return gzip.compress(packed.getvalue(), 6, mtime=0)
 
 
-def _lay_out(tree: Path, source: Source) -> None:
+def _lay_out(tree: Path, parts: Parts) -> None:
     (tree / "so").mkdir(parents=True)
-    shutil.copy(source.interpreter, tree / "python")
+    shutil.copy(parts.interpreter, tree / "python")
     (tree / "agent").write_text(_START)
     (tree / "agent").chmod(0o755)
     standard = tree / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}"
-    for path in _standard_modules(source.library):
-        _compile(path, standard / path.relative_to(source.library).with_suffix(".pyc"))
-    for path in source.extensions.glob("*.so"):
+    for path in _standard_modules(parts.library):
+        _compile(path, standard / path.relative_to(parts.library).with_suffix(".pyc"))
+    for path in parts.extensions.glob("*.so"):
         if not path.name.startswith(_LEFT_OUT_EXTENSIONS):
             _copy(path, standard / "lib-dynload" / path.name)
     for name in _PACKAGES:
-        _add_package(name, source.package(name), tree / "packages")
+        _add_package(name, parts.package(name), tree / "packages")
     ours = Path(provisioner.__file__).parent
     _add_folder(ours, tree / "packages", lambda path: path.relative_to(ours).parts[0] not in _CONTROLLER)
     # Its own __init__ imports all that pystemd has, and lxml with it; the agent uses its D-Bus library alone.
     _compile_text("", tree / "packages/pystemd/__init__.pyc")
-    for path in source.libraries([tree / "python", *tree.rglob("*.so")], _OPENED):
+    for path in parts.libraries([tree / "python", *tree.rglob("*.so")], _OPENED):
         if not _OF_THE_HOST.fullmatch(path.name):
             _copy(path, tree / "so" / path.name)
 

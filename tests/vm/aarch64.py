@@ -116,12 +116,15 @@ def _build(folder: Path) -> None:
     _quietly([*unpack, '--aptopt=Acquire::Languages "none"', release["VERSION_CODENAME"], folder / "root.tar"])
     _quietly(["tar", "-xf", folder / "root.tar", "--exclude=./dev/*", "-C", root])
     (folder / "root.tar").unlink()
+    for name in ("bin", "sbin", "lib"):
+        # Where packages have all in /usr, these links are made when it is installed.
+        if not (root / name).exists():
+            (root / name).symlink_to(f"usr/{name}")
     for name in LEFT_OUT:
         shutil.rmtree(root / name, ignore_errors=True)
     _configure(root)
     _let_in(root, folder)
-    [modules] = [path.resolve() for path in (root / "usr/lib/modules", root / "lib/modules") if path.is_dir()][:1]
-    [version] = [path.name for path in modules.iterdir()]
+    [version] = [path.name for path in (root / "lib/modules").iterdir()]
     _quietly(["depmod", "-b", root, version])
     (root / f"boot/vmlinuz-{version}").rename(folder / "kernel")
     shutil.rmtree(root / "boot")

@@ -118,6 +118,9 @@ def test_a_bundle_is_put_into_a_folder_for_a_controller_elsewhere(
     nowhere = subprocess.run([*command, "/proc/nowhere"], capture_output=True, text=True, check=False)
     assert nowhere.returncode == 64
     assert "cannot write into /proc/nowhere: " in nowhere.stderr
+    homeless = subprocess.run([*command[:-1], "--tree", "/"], capture_output=True, text=True, check=False)
+    assert homeless.returncode == 64
+    assert "say where the bundle goes: --bundle DIR" in homeless.stderr
 
 
 def test_the_cache_keeps_the_last_few_bundles(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

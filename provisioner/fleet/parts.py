@@ -19,13 +19,13 @@ from pathlib import Path
 
 from provisioner.errors import NsprovError
 
-__all__ = ["Source", "this_process", "unpacked"]
+__all__ = ["Parts", "this_process", "unpacked"]
 
 _PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Parts:
     """An interpreter with all that belongs to it."""
 
     #: As ``uname -m`` has it.
@@ -40,9 +40,9 @@ class Source:
     libraries: Callable[[Sequence[Path], Sequence[str]], set[Path]]
 
 
-def this_process() -> Source:
+def this_process() -> Parts:
     """What runs this process."""
-    return Source(
+    return Parts(
         arch=platform.machine(),
         interpreter=Path(sys.executable).resolve(),
         library=Path(sysconfig.get_path("stdlib")),
@@ -52,7 +52,7 @@ def this_process() -> Source:
     )
 
 
-def unpacked(tree: Path) -> Source:
+def unpacked(tree: Path) -> Parts:
     """What a tree of Debian's packages has; packages that it lacks are this process's, where those are not compiled.
 
     Raises NsprovError where it is no such tree, or its Python is of another version than this one.
@@ -72,7 +72,7 @@ def unpacked(tree: Path) -> Source:
     def libraries(programs: Sequence[Path], names: Sequence[str]) -> set[Path]:
         return _needed(programs, names, [tree / folder / triplet for folder in ("usr/lib", "lib")])
 
-    return Source(
+    return Parts(
         arch=triplet.split("-")[0],
         interpreter=tree / "usr/bin" / _PYTHON,
         library=library,

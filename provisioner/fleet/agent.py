@@ -7,6 +7,7 @@ carries the lines is the connection's business: for a sandbox it is a socket to 
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 import traceback
@@ -20,7 +21,6 @@ from provisioner.fleet.target import LocalTarget, Output, Target
 from provisioner.fleet.version import PROTOCOL
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from provisioner.model import Address, Resource, Scope, Snapshot, Step, StepResult
@@ -244,6 +244,9 @@ class AgentTarget(Target):
                 self._ask("unlock")
 
     def close(self) -> None:
+        with suppress(OSError):
+            # A thread that reads would keep its file from being closed until the host answers.
+            self._channel.socket.shutdown(socket.SHUT_RDWR)
         for end in (self._requests, self._answers):
             try:
                 end.close()

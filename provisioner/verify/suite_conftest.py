@@ -38,6 +38,8 @@ _UNREACHED = pytest.StashKey[dict[str, str]]()
 _TOLD = pytest.StashKey[set[str]]()
 #: How many hosts are asked at once: each in a thread, which waits for it.
 _AT_ONCE = 32
+#: How many of what is there instead are named, where there are many.
+_NAMED = 5
 
 
 class UnreachedError(Exception):
@@ -172,7 +174,9 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
     if op == "==" and isinstance(left, (str, int, type(None))) and isinstance(right, (str, int, type(None))):
         expected, found = _text(right), _text(left)
     elif op == "in" and isinstance(right, (set, frozenset, list)) and isinstance(left, str):
-        expected, found = _text(left), ", ".join(sorted(map(_text, right))) or "none"
+        others = sorted(map(_text, right))
+        many = f"{len(others)} others ({', '.join(others[:_NAMED])}, …)" if len(others) > 2 * _NAMED else ""
+        expected, found = _text(left), many or ", ".join(others) or "none"
     elif op == "in" and isinstance(right, str) and isinstance(left, str):
         expected, found = left, f"{len(right.splitlines())} lines without it" if "\n" in right else _text(right)
     elif op == "in" and isinstance(right, tuple):

@@ -178,3 +178,24 @@ def test_results_are_told_once_each() -> None:
         results = target.carry_out(observed.plan.steps, seen.append)
     assert [(one.address.name, one.error is None) for one in results] == [("a", True), ("b", False), ("c", True)]
     assert seen == results
+
+
+def test_hanging_up_waits_for_nobody() -> None:
+    """As after Ctrl-C: a thread still waits for a host that hangs."""
+    told: list[str] = []
+    with connected(Slow()) as (target, _):
+
+        def run() -> None:
+            with pytest.raises(UnreachableError) as caught:
+                target.run("slow")
+            told.append(str(caught.value))
+
+        waiting = threading.Thread(target=run)
+        waiting.start()
+        time.sleep(0.2)
+        hanging_up = threading.Thread(target=target.close, daemon=True)
+        hanging_up.start()
+        hanging_up.join(5)
+        assert not hanging_up.is_alive()
+        waiting.join(5)
+    assert told == ["the agent on web1 has ended"]

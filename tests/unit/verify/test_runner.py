@@ -203,3 +203,13 @@ def test_the_verbose_report_lists_every_fact(note: Note) -> None:
         "    ✓ note/greeting exists       roles/tenant/tasks/main.yml:4",
         "    ✓ note/greeting says hello   roles/tenant/tasks/main.yml:4",
     ]
+
+
+def test_where_much_is_there_instead_a_part_of_it_is_named() -> None:
+    code = "found = [f't{n}' for n in range(600)]\nassert 'blue' in found"
+    few = "found = ['t1', 't2']\nassert 'blue' in found"
+    result = verify_hosts({"edge1": (desired(claimed(("many", code), ("few", few))), "local://")})["edge1"]
+    assert [one.message for one in result.failures] == [
+        "expected blue, found 600 others (t0, t1, t10, t100, t101, …)",
+        "expected blue, found t1, t2",
+    ]

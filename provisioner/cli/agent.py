@@ -21,16 +21,26 @@ def agent(
             "--bundle", metavar="DIR", help="Make the bundle for hosts like this machine there; serve nothing."
         ),
     ] = None,
+    tree: Annotated[
+        Path | None,
+        typer.Option(
+            "--tree", metavar="DIR", help="Make it of these unpacked packages of Debian, for their processor."
+        ),
+    ] = None,
 ) -> None:
     """Serve this machine to a controller, as JSON lines over standard input and output.
 
     Nobody needs to start it: a controller does, over ssh, from a bundle that it copies to the host once. With
     --bundle it makes that bundle, for controllers with another processor or a newer C library: name the folder in
-    their NSPROV_BUNDLES.
+    their NSPROV_BUNDLES. With --tree it is for another processor, as scripts/bundle makes it of a checkout.
     """
     if bundle is not None:
-        _make(bundle)
+        _make(bundle, tree)
         return
+    if tree is not None:
+        from provisioner.errors import UsageError
+
+        raise UsageError("--tree is what a bundle is made of", hint="say where the bundle goes: --bundle DIR")
     from provisioner.fleet.connect import need_root
     from provisioner.fleet.serving import main
 
@@ -38,13 +48,13 @@ def agent(
     main()
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, tree: Path | None) -> None:
     import shutil
 
     from provisioner.errors import UsageError
-    from provisioner.fleet.bundling import made
+    from provisioner.fleet.bundling import made, made_of
 
-    found = made()
+    found = made_of(tree) if tree else made()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob(f"agent-{found.arch}-*.tar.gz"):

@@ -40,26 +40,27 @@ class Bundle:
         return cls(id_, arch, archive, int(files))
 
 
-def find(arch: str) -> Bundle:
+def find(arch: str, host: str = "") -> Bundle:
     """The bundle for hosts with this processor; the one for this machine's is made where there is none yet.
 
-    ``NSPROV_BUNDLES`` is a folder of bundles that were made elsewhere, and is looked into first.
-    Raises NsprovError where there is none for this processor.
+    ``NSPROV_BUNDLES`` is a folder of bundles that were made for others, and is looked into first.
+    Raises NsprovError, which names the host that wants it, where there is none for this processor.
     """
-    made_elsewhere = os.environ.get("NSPROV_BUNDLES")
-    if made_elsewhere:
-        found = sorted(Path(made_elsewhere).glob(f"agent-{arch}-*.tar.gz"))
+    made_before = os.environ.get("NSPROV_BUNDLES")
+    if made_before:
+        found = sorted(Path(made_before).glob(f"agent-{arch}-*.tar.gz"))
         if len(found) == 1:
             return Bundle.of(found[0])
         if found:
-            raise NsprovError(f"{made_elsewhere} has {len(found)} bundles for {arch}", hint="leave one of them there")
+            raise NsprovError(f"{made_before} has {len(found)} bundles for {arch}", hint="leave one of them there")
     if arch == platform.machine():
         from provisioner.fleet.bundling import made
 
         return made()
+    here = "with 'scripts/bundle FOLDER aarch64' in a checkout, or " if arch == "aarch64" else ""
     raise NsprovError(
-        f"there is no agent for processors of the kind {arch}",
-        hint="make it on such a machine, with 'nsprov agent --bundle FOLDER', and name its folder in NSPROV_BUNDLES",
+        f"there is no agent for processors of the kind {arch}{f', which {host} has' if host else ''}",
+        hint=f"make it {here}on such a machine with 'nsprov agent --bundle FOLDER'; name its folder in NSPROV_BUNDLES",
     )
 
 

@@ -2,11 +2,13 @@
 
 So an agent is always of the version of its controller, and needs nothing on a host but a libc that is not older than
 the controller's. What is laid out: the interpreter, the standard library and the packages as compiled modules without
-their sources, and the shared libraries of all that which are not of the libc.
+their sources, and the shared libraries of all that which are not of the libc. For another processor the interpreter
+and what is machine code come from a tree of Debian's packages instead (``fleet.parts``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import gzip
@@ -14,13 +16,10 @@ import hashlib
 import importlib.util
 import io
 import os
-import platform
 import py_compile
 import re
 import shutil
-import subprocess
 import sys
-import sysconfig
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -29,8 +28,9 @@ from pathlib import Path
 import provisioner
 from provisioner.errors import HostError, NsprovError
 from provisioner.fleet.bundle import SUMS, Bundle
+from provisioner.fleet.parts import Parts, this_process, unpacked
 
-__all__ = ["made"]
+__all__ = ["made", "made_of"]
 
 #: The packages that an agent works with, beside our own.
 _PACKAGES = ("pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection", "pystemd")
@@ -89,16 +89,34 @@ def made() -> Bundle:
 
     Raises HostError where it cannot be written, NsprovError where a part of it is not found.
     """
+    with _cache() as cache:
+        stamp = cache / f"{_mark()}.name"
+        if not (stamp.exists() and (cache / stamp.read_text()).exists()):
+            stamp.write_text(_make(cache, this_process()).name)
+            _forget_old_ones(cache)
+        return Bundle.of(cache / stamp.read_text())
+
+
+def made_of(tree: Path) -> Bundle:
+    """The bundle for another processor, of a tree of Debian's packages for it; left in the cache as well.
+
+    Raises NsprovError where the tree lacks a part of it.
+    """
+    with _cache() as cache:
+        bundle = Bundle.of(_make(cache, unpacked(tree)))
+        _forget_old_ones(cache)
+        return bundle
+
+
+@contextlib.contextmanager
+def _cache() -> Iterator[Path]:
+    """The folder of this user's bundles, while no other process changes it."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "nsprov", "bundles")
-    stamp = cache / f"{_mark()}.name"
     try:
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (cache / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (stamp.exists() and (cache / stamp.read_text()).exists()):
-                stamp.write_text(_make(cache).name)
-                _forget_old_ones(cache)
-            return Bundle.of(cache / stamp.read_text())
+            yield cache
     except OSError as error:
         raise HostError.from_os(f"cannot make the agent's bundle in {cache}", error) from None
 
@@ -106,7 +124,7 @@ def made() -> Bundle:
 @functools.cache
 def _mark() -> str:
     """What changes when a bundle of the same sources would be another one. Asked for each host, and read once."""
-    mark = hashlib.sha256(f"{sys.version}{platform.machine()}".encode())
+    mark = hashlib.sha256(f"{sys.version}{os.uname().machine}".encode())
     root = Path(provisioner.__file__).parent
     packages = [Path(spec.origin) for spec in map(importlib.util.find_spec, _PACKAGES) if spec and spec.origin]
     for path in [Path(sys.executable).resolve(), *packages, *sorted([*root.rglob("*.py"), *root.rglob("*.json")])]:
@@ -125,15 +143,15 @@ def _forget_old_ones(cache: Path) -> None:
             stamp.unlink()
 
 
-def _make(cache: Path) -> Path:
+def _make(cache: Path, parts: Parts) -> Path:
     with tempfile.TemporaryDirectory(prefix="making-", dir=cache) as scratch:
         tree = Path(scratch, "tree")
-        _lay_out(tree)
+        _lay_out(tree, parts)
         files = sorted(path.relative_to(tree) for path in tree.rglob("*") if path.is_file())
         sums = "".join(f"{hashlib.sha256((tree / one).read_bytes()).hexdigest()}  {one}\n" for one in files)
         (tree / SUMS).write_text(sums)
         id_ = hashlib.sha256(sums.encode()).hexdigest()
-        archive = Path(scratch, f"agent-{platform.machine()}-{len(files)}-{id_}.tar.gz")
+        archive = Path(scratch, f"agent-{parts.arch}-{len(files)}-{id_}.tar.gz")
         archive.write_bytes(_packed(tree))
         return archive.rename(cache / archive.name)
 
@@ -152,28 +170,26 @@ def _packed(tree: Path) -> bytes:
     return gzip.compress(packed.getvalue(), 6, mtime=0)
 
 
-def _lay_out(tree: Path) -> None:
+def _lay_out(tree: Path, parts: Parts) -> None:
     (tree / "so").mkdir(parents=True)
-    interpreter = Path(sys.executable).resolve()
-    shutil.copy(interpreter, tree / "python")
+    shutil.copy(parts.interpreter, tree / "python")
     (tree / "agent").write_text(_START)
     (tree / "agent").chmod(0o755)
-    library = Path(sysconfig.get_path("stdlib"))
     standard = tree / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}"
-    for path in _standard_modules(library):
-        _compile(path, standard / path.relative_to(library).with_suffix(".pyc"))
-    extensions = Path(sysconfig.get_config_var("DESTSHARED"))
-    for path in extensions.glob("*.so"):
+    for path in _standard_modules(parts.library):
+        _compile(path, standard / path.relative_to(parts.library).with_suffix(".pyc"))
+    for path in parts.extensions.glob("*.so"):
         if not path.name.startswith(_LEFT_OUT_EXTENSIONS):
             _copy(path, standard / "lib-dynload" / path.name)
     for name in _PACKAGES:
-        _add_package(name, tree / "packages")
+        _add_package(name, parts.package(name), tree / "packages")
     ours = Path(provisioner.__file__).parent
     _add_folder(ours, tree / "packages", lambda path: path.relative_to(ours).parts[0] not in _CONTROLLER)
     # Its own __init__ imports all that pystemd has, and lxml with it; the agent uses its D-Bus library alone.
     _compile_text("", tree / "packages/pystemd/__init__.pyc")
-    for path in _libraries_of(tree):
-        _copy(path, tree / "so" / path.name)
+    for path in parts.libraries([tree / "python", *tree.rglob("*.so")], _OPENED):
+        if not _OF_THE_HOST.fullmatch(path.name):
+            _copy(path, tree / "so" / path.name)
 
 
 def _standard_modules(library: Path) -> Iterator[Path]:
@@ -187,16 +203,14 @@ def _standard_modules(library: Path) -> Iterator[Path]:
         yield path
 
 
-def _add_package(name: str, packages: Path) -> None:
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
+def _add_package(name: str, found: Path | None, packages: Path) -> None:
+    if found is None:
         raise NsprovError(f"the package {name} is not here, and the agent needs it")
-    origin = Path(spec.origin)
-    if spec.submodule_search_locations is None:
-        _compile(origin, packages / f"{name}.pyc")
+    if found.is_file():
+        _compile(found, packages / f"{name}.pyc")
         return
-    skipped = tuple(f"{origin.parent.parent}/{one}" for one in _LEFT_OUT_FOLDERS)
-    _add_folder(origin.parent, packages, lambda path: not str(path).startswith(skipped))
+    skipped = tuple(f"{found.parent}/{one}" for one in _LEFT_OUT_FOLDERS)
+    _add_folder(found, packages, lambda path: not str(path).startswith(skipped))
 
 
 def _add_folder(folder: Path, packages: Path, wanted: Callable[[Path], bool]) -> None:
@@ -233,18 +247,3 @@ def _copy(path: Path, target: Path) -> None:
     shutil.copyfile(path, target)
     if os.access(path, os.X_OK) and path.suffix != ".json":
         target.chmod(0o755)
-
-
-def _libraries_of(tree: Path) -> list[Path]:
-    """The shared libraries that the tree's programs and modules need, and no host is sure to have."""
-    programs = [tree / "python", *tree.rglob("*.so")]
-    opened = [path for name in _OPENED for path in _found(name)]
-    done = subprocess.run(["ldd", *programs, *opened], capture_output=True, text=True, check=False)
-    found = {Path(line.split("=>")[1].split()[0]) for line in done.stdout.splitlines() if "=> /" in line}
-    return sorted(path for path in {*found, *opened} if not _OF_THE_HOST.fullmatch(path.name))
-
-
-def _found(name: str) -> list[Path]:
-    """Where the loader finds a library of this name."""
-    done = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=False)
-    return [Path(line.split("=>")[1].strip()) for line in done.stdout.splitlines() if line.split()[:1] == [name]][:1]

@@ -57,6 +57,7 @@ def ssh_target(name: str, options: SshOptions) -> AgentTarget:
         UnreachableError: there is no way there, or ssh was not let in.
         NotPermittedError: the user there is not root, and does not become it.
         HostError: sudo refuses, or the bundle cannot be put there, or was tampered with.
+        NsprovError: there is no bundle for its processor.
     """
     from provisioner.fleet.agent import AgentTarget
 
@@ -64,7 +65,7 @@ def ssh_target(name: str, options: SshOptions) -> AgentTarget:
     try:
         channel = SshChannel.open(name, options, here)
     except _OtherMachineError as other:
-        channel = SshChannel.open(name, options, bundle.find(other.arch))
+        channel = SshChannel.open(name, options, bundle.find(other.arch, name))
     try:
         return AgentTarget(
             name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -336,6 +337,39 @@ def test_a_bundle_that_was_tampered_with_is_refused(wire: Wire, tampering: str) 
         assert "the agent on web1 was tampered with, and was not started" in said(done)
     finally:
         wire.host.run("rm -rf /var/lib/nsprov /var/lib/elsewhere")
+
+
+@pytest.fixture
+def other_machine(wire: Wire) -> Iterator[Wire]:
+    """The host says that it has another processor, and has no agent yet."""
+    wire.host.run("rm -rf /var/lib/nsprov/agent")
+    wire.host.write("/usr/sbin/uname", "#!/bin/sh\necho aarch64\n", 0o755)
+    yield wire
+    wire.host.run("rm /usr/sbin/uname")
+    wire.controller.run("rm -rf /root/bundles")
+
+
+def test_a_host_with_another_processor_needs_a_bundle_for_it(other_machine: Wire) -> None:
+    alone = other_machine.nsprov("plan")
+    assert alone.returncode == 1
+    assert "there is no agent for processors of the kind aarch64, which web1 has" in said(alone)
+    assert "make it with 'scripts/bundle FOLDER aarch64' in a checkout" in said(alone)
+    away = {"away": {"ansible_host": other_machine.address, "ansible_port": 2222}}
+    told = json.loads(other_machine.nsprov("plan", "--format", "json", others=away).stdout)
+    assert (list(told["failed"]), list(told["unreachable"])) == (["web1"], ["away"])
+    assert other_machine.host.run("ls /var/lib/nsprov/agent").stdout == ""
+
+
+def test_a_host_with_another_processor_is_given_the_bundle_for_it(other_machine: Wire) -> None:
+    """It is this processor's under the other's name: that such a one works there, test_bundle_aarch64 proves."""
+    here = other_machine.controller
+    here.run(f"{sys.executable} -m provisioner agent --bundle /root/bundles")
+    here.run("cd /root/bundles && for one in *; do mv $one $(echo $one | sed 's/^agent-[^-]*/agent-aarch64/'); done")
+    other_machine.nsprov("validate")  # writes the inventory
+    nsprov = f"NSPROV_BUNDLES=/root/bundles {sys.executable} -m provisioner"
+    done = here.run(f"{nsprov} apply /root/site/inventory.yml --yes", check=False)
+    assert done.returncode == 0, said(done)
+    assert "10.1.0.2/24" in other_machine.host.run("ip -n blue -br addr").stdout
 
 
 def test_another_user_of_the_host_cannot_swap_the_bundle(wire: Wire) -> None:

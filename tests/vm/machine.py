@@ -55,7 +55,7 @@ class Machine:
 
     def start(self, image: Image, accelerator: str, authorized_key: str, *, outlives_us: bool) -> None:
         """Start it, without waiting for it; unless it outlives us, the kernel ends it when this process ends."""
-        (self.folder / "port").write_text(str(_free_port()))
+        (self.folder / "port").write_text(str(free_port()))
         (self.folder / "release").write_text(image.release)
         (self.folder / "scratch").touch()
         os.truncate(self.folder / "scratch", SCRATCH_BYTES)
@@ -262,6 +262,6 @@ def _disk(name: str, path: Path, option: str) -> list[str]:
     ]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])

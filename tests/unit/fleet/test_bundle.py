@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import os
@@ -13,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-import provisioner
 from provisioner.errors import NsprovError
 from provisioner.fleet.bundle import SUMS, Bundle, bootstrap, find
+from tests.unit.fleet.agents_imports import START, agents_imports
 
 
 @pytest.fixture(scope="module")
@@ -77,34 +76,9 @@ def test_it_greets_and_answers_with_nothing_but_its_own_files(unpacked: Path) ->
     assert "defect" in defect
 
 
-#: What is imported where a controller works alone: to render a task, to write a suite.
-_CONTROLLERS_OWN = ("provisioner.config", "provisioner.verify", "provisioner.report", "provisioner.fleet.connect")
-
-
-def _imported(package: str) -> set[str]:
-    """All that the modules of a package import, late or at once, but for types alone."""
-    found: set[str] = set()
-    for path in (Path(provisioner.__file__).parent / package).rglob("*.py"):
-        if "sandbox" in path.parts or path.stem == "doctor":
-            continue
-        waiting: list[ast.AST] = [ast.parse(path.read_text())]
-        while waiting:
-            node = waiting.pop()
-            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-                continue
-            if isinstance(node, ast.Import):
-                found.update(one.name for one in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                found.add(node.module)
-            waiting += ast.iter_child_nodes(node)
-    return {name for name in found if not name.startswith(_CONTROLLERS_OWN)}
-
-
 def test_everything_that_an_agent_may_import_is_in_it(unpacked: Path) -> None:
     """Also what is imported late: a host would notice it only then."""
-    names = set[str]().union(*map(_imported, ("host", "resources", "directives", "isolation", "limits", "network")))
-    code = f"import importlib; [importlib.import_module(one) for one in {json.dumps(sorted(names))}]"
-    start = (unpacked / "agent").read_text().replace("from provisioner.fleet.serving import main; main()", code)
+    start = (unpacked / "agent").read_text().replace(START, agents_imports())
     done = subprocess.run(["sh", "-c", start], cwd=unpacked, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -113,6 +87,10 @@ def test_another_processor_needs_a_bundle_that_was_made_there(tmp_path: Path, mo
     monkeypatch.delenv("NSPROV_BUNDLES", raising=False)
     with pytest.raises(NsprovError, match="there is no agent for processors of the kind riscv64"):
         find("riscv64")
+    with pytest.raises(
+        NsprovError, match=r"there is no agent for .* aarch64, which web1 has\n.*'scripts/bundle FOLDER aarch64'"
+    ):
+        find("aarch64", "web1")
     name = f"agent-riscv64-3-{'0' * 64}.tar.gz"
     (tmp_path / name).touch()
     monkeypatch.setenv("NSPROV_BUNDLES", str(tmp_path))
@@ -140,6 +118,9 @@ def test_a_bundle_is_put_into_a_folder_for_a_controller_elsewhere(
     nowhere = subprocess.run([*command, "/proc/nowhere"], capture_output=True, text=True, check=False)
     assert nowhere.returncode == 64
     assert "cannot write into /proc/nowhere: " in nowhere.stderr
+    homeless = subprocess.run([*command[:-1], "--tree", "/"], capture_output=True, text=True, check=False)
+    assert homeless.returncode == 64
+    assert "say where the bundle goes: --bundle DIR" in homeless.stderr
 
 
 def test_the_cache_keeps_the_last_few_bundles(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +157,7 @@ def noisy(requests, answers, first=""):
 agent.serve = noisy
 serving.main()
 """
-    start = (unpacked / "agent").read_text().replace("from provisioner.fleet.serving import main; main()", code)
+    start = (unpacked / "agent").read_text().replace(START, code)
     done = subprocess.run(
         ["sh", "-c", start],
         cwd=unpacked,

@@ -6,20 +6,25 @@ host that has the folder of that name, whose files are those, has the right agen
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import platform
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+import provisioner
 from provisioner.errors import NsprovError
 
-__all__ = ["FOLDER", "SUMS", "Bundle", "bootstrap", "find"]
+__all__ = ["CONTROLLER", "FOLDER", "SUMS", "Bundle", "bootstrap", "find", "sources"]
 
 #: Where bundles lie on a host, each in a folder that is its id.
 FOLDER = "/var/lib/nsprov/agent"
 #: The file that names all others, as sha256sum writes it.
 SUMS = "SHA256SUMS"
+#: Of nsprov's own packages, what only a controller needs, and no bundle has.
+CONTROLLER = ("cli", "config", "report", "shipped", "verify")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,35 +37,54 @@ class Bundle:
     archive: Path
     #: How many files it has, without the list of them.
     files: int
+    #: Which modules of nsprov it has, as ``sources`` tells it.
+    sources: str = ""
 
     @classmethod
     def of(cls, archive: Path) -> Bundle:
-        """The bundle of an archive, whose name says all of it: ``agent-ARCH-FILES-ID.tar.gz``."""
-        _, arch, files, id_ = archive.name.removesuffix(".tar.gz").split("-")
-        return cls(id_, arch, archive, int(files))
+        """The bundle of an archive, whose name says all of it: ``agent-ARCH-SOURCES-FILES-ID.tar.gz``."""
+        _, arch, *known, files, id_ = archive.name.removesuffix(".tar.gz").split("-")
+        return cls(id_, arch, archive, int(files), "".join(known))
+
+
+@functools.cache
+def sources() -> str:
+    """What the agent has of this nsprov, as twelve digits that are the same for the same text alone."""
+    root = Path(provisioner.__file__).parent
+    told = hashlib.sha256()
+    for path in sorted([*root.rglob("*.py"), *root.rglob("*.json")]):
+        name = path.relative_to(root)
+        if name.parts[0] not in CONTROLLER:
+            told.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return told.hexdigest()[:12]
 
 
 def find(arch: str, host: str = "") -> Bundle:
     """The bundle for hosts with this processor; the one for this machine's is made where there is none yet.
 
     ``NSPROV_BUNDLES`` is a folder of bundles that were made for others, and is looked into first.
-    Raises NsprovError, which names the host that wants it, where there is none for this processor.
+    Raises NsprovError, which names the host that wants it, where there is none for this processor, or one of another
+    version of nsprov.
     """
+    here = "'scripts/bundle FOLDER aarch64' in a checkout, or " if arch == "aarch64" else ""
+    how = f"make it with {here}'nsprov agent --bundle FOLDER' on such a machine; name its folder in NSPROV_BUNDLES"
     made_before = os.environ.get("NSPROV_BUNDLES")
     if made_before:
         found = sorted(Path(made_before).glob(f"agent-{arch}-*.tar.gz"))
         if len(found) == 1:
-            return Bundle.of(found[0])
+            bundle = Bundle.of(found[0])
+            if bundle.sources != sources():
+                raise NsprovError(f"the agent for {arch} in {made_before} is of another version of nsprov", hint=how)
+            return bundle
         if found:
             raise NsprovError(f"{made_before} has {len(found)} bundles for {arch}", hint="leave one of them there")
     if arch == platform.machine():
         from provisioner.fleet.bundling import made
 
         return made()
-    here = "with 'scripts/bundle FOLDER aarch64' in a checkout, or " if arch == "aarch64" else ""
     raise NsprovError(
         f"there is no agent for processors of the kind {arch}{f', which {host} has' if host else ''}",
-        hint=f"make it {here}on such a machine with 'nsprov agent --bundle FOLDER'; name its folder in NSPROV_BUNDLES",
+        hint=how,
     )
 
 

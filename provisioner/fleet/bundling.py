@@ -27,15 +27,13 @@ from pathlib import Path
 
 import provisioner
 from provisioner.errors import HostError, NsprovError
-from provisioner.fleet.bundle import SUMS, Bundle
+from provisioner.fleet.bundle import CONTROLLER, SUMS, Bundle, sources
 from provisioner.fleet.parts import Parts, this_process, unpacked
 
 __all__ = ["made", "made_of"]
 
 #: The packages that an agent works with, beside our own.
 _PACKAGES = ("pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection", "pystemd")
-#: Of ours, what only a controller needs.
-_CONTROLLER = ("cli", "config", "report", "shipped", "verify")
 #: What no agent imports: of the standard library by the names of modules, and of packages by their folders.
 _LEFT_OUT = {
     *("__hello__", "__phello__", "_aix_support", "_bootsubprocess", "_distutils_system_mod", "_osx_support", "_pyio"),
@@ -151,7 +149,7 @@ def _make(cache: Path, parts: Parts) -> Path:
         sums = "".join(f"{hashlib.sha256((tree / one).read_bytes()).hexdigest()}  {one}\n" for one in files)
         (tree / SUMS).write_text(sums)
         id_ = hashlib.sha256(sums.encode()).hexdigest()
-        archive = Path(scratch, f"agent-{parts.arch}-{len(files)}-{id_}.tar.gz")
+        archive = Path(scratch, f"agent-{parts.arch}-{sources()}-{len(files)}-{id_}.tar.gz")
         archive.write_bytes(_packed(tree))
         return archive.rename(cache / archive.name)
 
@@ -184,7 +182,7 @@ def _lay_out(tree: Path, parts: Parts) -> None:
     for name in _PACKAGES:
         _add_package(name, parts.package(name), tree / "packages")
     ours = Path(provisioner.__file__).parent
-    _add_folder(ours, tree / "packages", lambda path: path.relative_to(ours).parts[0] not in _CONTROLLER)
+    _add_folder(ours, tree / "packages", lambda path: path.relative_to(ours).parts[0] not in CONTROLLER)
     # Its own __init__ imports all that pystemd has, and lxml with it; the agent uses its D-Bus library alone.
     _compile_text("", tree / "packages/pystemd/__init__.pyc")
     for path in parts.libraries([tree / "python", *tree.rglob("*.so")], _OPENED):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.errors import NsprovError
-from provisioner.fleet.bundle import SUMS, Bundle, bootstrap, find
+from provisioner.fleet.bundle import SUMS, Bundle, bootstrap, find, sources
 from tests.unit.fleet.agents_imports import START, agents_imports
 
 
@@ -91,10 +91,20 @@ def test_another_processor_needs_a_bundle_that_was_made_there(tmp_path: Path, mo
         NsprovError, match=r"there is no agent for .* aarch64, which web1 has\n.*'scripts/bundle FOLDER aarch64'"
     ):
         find("aarch64", "web1")
-    name = f"agent-riscv64-3-{'0' * 64}.tar.gz"
+    name = f"agent-riscv64-{sources()}-3-{'0' * 64}.tar.gz"
     (tmp_path / name).touch()
     monkeypatch.setenv("NSPROV_BUNDLES", str(tmp_path))
-    assert find("riscv64") == Bundle("0" * 64, "riscv64", tmp_path / name, 3)
+    assert find("riscv64") == Bundle("0" * 64, "riscv64", tmp_path / name, 3, sources())
+
+
+@pytest.mark.parametrize("known", ["0123456789ab-", ""])
+def test_a_bundle_of_another_version_is_refused_with_the_command_that_makes_it_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: str
+) -> None:
+    (tmp_path / f"agent-aarch64-{known}3-{'0' * 64}.tar.gz").touch()
+    monkeypatch.setenv("NSPROV_BUNDLES", str(tmp_path))
+    with pytest.raises(NsprovError, match=r"is of another version of nsprov\n.*'scripts/bundle FOLDER aarch64'"):
+        find("aarch64", "web1")
 
 
 def test_what_a_host_is_given_to_run_is_plain_shell(bundle: Bundle) -> None:
@@ -108,7 +118,7 @@ def test_a_bundle_is_put_into_a_folder_for_a_controller_elsewhere(
     monkeypatch.setenv("XDG_CACHE_HOME", str(bundle.archive.parents[2]))
     folder = tmp_path / "bundles"
     folder.mkdir()
-    (folder / f"agent-{platform.machine()}-3-{'0' * 64}.tar.gz").touch()  # an older one, which goes
+    (folder / f"agent-{platform.machine()}-0123456789ab-3-{'0' * 64}.tar.gz").touch()  # an older one, which goes
     command = [sys.executable, "-m", "provisioner", "agent", "--bundle"]
     done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=True)
     monkeypatch.setenv("NSPROV_BUNDLES", str(folder))
@@ -127,7 +137,7 @@ def test_the_cache_keeps_the_last_few_bundles(bundle: Bundle, tmp_path: Path, mo
     cache = tmp_path / "nsprov" / "bundles"
     cache.mkdir(parents=True)
     for number in range(9):
-        name = f"agent-x-1-{number}.tar.gz"
+        name = f"agent-x-0-1-{number}.tar.gz"
         (cache / name).touch()
         os.utime(cache / name, (number, number))
         (cache / f"{number}.name").write_text(name)
@@ -136,7 +146,7 @@ def test_the_cache_keeps_the_last_few_bundles(bundle: Bundle, tmp_path: Path, mo
     kept = find(platform.machine()).archive.name
     assert {path.name for path in cache.glob("*.gz")} == {
         kept,
-        *(f"agent-x-1-{number}.tar.gz" for number in range(2, 9)),
+        *(f"agent-x-0-1-{number}.tar.gz" for number in range(2, 9)),
     }
     assert {path.read_text() for path in cache.glob("*.name")} == {path.name for path in cache.glob("*.gz")}
 

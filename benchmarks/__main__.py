@@ -17,6 +17,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.claims import add_options, conclude
+
 _STAGES = ("apply", "re-apply", "plan", "change one", "destroy")
 _UNSHARE = [
     "unshare",
@@ -44,21 +46,14 @@ def main() -> int:
         rounds = [{tool: _measure(tool, size) for tool in ("ip", "nsprov")} for _ in range(options.rounds)]
         found[size] = {tool: _medians([one[tool] for one in rounds]) for tool in ("ip", "nsprov")}
         print(_row(size, found[size]), flush=True)
-    print()
-    claims = _claims(found)
-    for holds, words in claims:
-        print(f"{'yes' if holds else 'NO '}  {words}")
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
-    return 1 if options.check and not all(holds for holds, _ in claims) else 0
+    return conclude(_claims(found), found, options)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--sizes", type=_sizes, default=[100, 300, 1000], help="how many tenants, by commas")
     parser.add_argument("--rounds", type=int, default=1, help="measure this often, and take medians")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file")
-    parser.add_argument("--check", action="store_true", help="exit with 1 unless what is claimed below holds")
+    add_options(parser)
     return parser.parse_args()
 
 

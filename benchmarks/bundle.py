@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.claims import add_options, conclude
 from provisioner.fleet import bundle
 
 _HELLO, _FACTS = '{"do": "hello"}\n', '{"do": "facts"}\n'
@@ -63,20 +63,14 @@ def main() -> int:
         (ours.copied <= _MOST_BYTES, f"at most {_MOST_BYTES >> 20} MiB are copied"),
         (ours.check + ours.hello <= _MOST_SECONDS, f"checked, and its first answer in {_MOST_SECONDS * 1000:.0f} ms"),
     ]
-    print()
-    for holds, words in claims:
-        print(f"{'yes' if holds else 'NO '}  {words}")
-    if options.json:
-        options.json.write_text(json.dumps({name: asdict(one) for name, one in found.items()}, indent=1) + "\n")
-    return 1 if options.check and not all(holds for holds, _ in claims) else 0
+    return conclude(claims, {name: asdict(one) for name, one in found.items()}, options)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bundle", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=20, help="measure this often, and take the least")
     parser.add_argument("--pyinstaller", action="store_true", help="make it with PyInstaller too, and compare")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file")
-    parser.add_argument("--check", action="store_true", help="exit with 1 unless what is claimed below holds")
+    add_options(parser)
     return parser.parse_args()
 
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.claims import add_options, conclude
 from provisioner.fleet.target import Output, Target
 from provisioner.model import Address, Resource, Scope, Snapshot, Step, StepResult
 
@@ -251,8 +252,7 @@ def main() -> int:
     parser.add_argument("--sizes", type=lambda text: sorted(map(int, text.split(","))), default=[100, 250, 500])
     parser.add_argument("--forks", type=int, default=50, help="so many hosts at once")
     parser.add_argument("--delay", type=float, default=20, help="milliseconds before each answer")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file")
-    parser.add_argument("--check", action="store_true", help="exit with 1 unless what is claimed below holds")
+    add_options(parser)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one is not None:
@@ -269,13 +269,7 @@ def main() -> int:
         one = found[size] = json.loads(done.stdout.splitlines()[-1])
         row = "".join(f"{one[stage]:>9.2f}s" for stage in _STAGES)
         print(f"{size:>6}{one['steps']:>8.0f}{row}{one['memory']:>10.0f}", flush=True)
-    claims = _claims(found)
-    print()
-    for holds, words in claims:
-        print(f"{'yes' if holds else 'NO '}  {words}")
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
-    return 1 if options.check and not all(holds for holds, _ in claims) else 0
+    return conclude(_claims(found), found, options)
 
 
 def _claims(found: Mapping[int, Mapping[str, float]]) -> list[tuple[bool, str]]:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from benchmarks.claims import add_options, conclude
 from provisioner.host.sandbox import Sandbox
 from tests.host.sshd import address_of, authorize, start_sshd
 
@@ -78,19 +79,14 @@ def main() -> int:
     claims = [
         (
             found["nsprov"] <= found["pyinfra"] / 3,
-            f"at most a third of pyinfra's: {found['nsprov'] / found['pyinfra']:.2f}",
+            f"a run that changes nothing takes at most a third of pyinfra's: {found['nsprov'] / found['pyinfra']:.2f}",
         ),
         (
             found["nsprov"] <= found["ansible"] / 10,
-            f"at most a tenth of Ansible's: {found['nsprov'] / found['ansible']:.2f}",
+            f"a run that changes nothing takes at most a tenth of Ansible's: {found['nsprov'] / found['ansible']:.2f}",
         ),
     ]
-    print()
-    for holds, words in claims:
-        print(f"{'yes' if holds else 'NO '}  a run that changes nothing takes {words}")
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
-    return 1 if options.check and not all(holds for holds, _ in claims) else 0
+    return conclude(claims, found, options)
 
 
 def _options() -> argparse.Namespace:
@@ -98,8 +94,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--hosts", type=int, default=5)
     parser.add_argument("--tenants", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3, help="warm runs, of which the median counts")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file")
-    parser.add_argument("--check", action="store_true", help="exit with 1 unless what is claimed below holds")
+    add_options(parser)
     return parser.parse_args()
 
 

@@ -30,6 +30,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.claims import add_options, conclude
 from provisioner.fleet import bundle
 from provisioner.host.sandbox import Sandbox
 from tests.host.sshd import address_of, authorize, start_sshd
@@ -72,13 +73,7 @@ def main() -> int:
                     found[title] = {key: min(value, found.get(title, one)[key]) for key, value in one.items()}
             controller.run(_FORGET)
     _show(found, options.sizes, archive.stat().st_size)
-    print()
-    claims = _claims(found, options.sizes)
-    for holds, words in claims:
-        print(f"{'yes' if holds else 'NO '}  {words}")
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
-    return 1 if options.check and not all(holds for holds, _ in claims) else 0
+    return conclude(_claims(found, options.sizes), found, options)
 
 
 def _options() -> argparse.Namespace:
@@ -91,8 +86,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--sandboxes", type=int, default=5, help="real hosts, which the names are dealt out to")
     parser.add_argument("--rounds", type=int, default=5, help="measure this often, and take the least")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file")
-    parser.add_argument("--check", action="store_true", help="exit with 1 unless what is claimed below holds")
+    add_options(parser)
     parser.add_argument("--client", choices=list(_TOOLS), help=argparse.SUPPRESS)
     parser.add_argument("--names", default="", help=argparse.SUPPRESS)
     parser.add_argument("--copy", type=Path, help=argparse.SUPPRESS)

@@ -102,10 +102,12 @@ def write_suite(
 def file_stems(hosts: Iterable[str]) -> dict[str, str]:
     """Each host's name as its files have it: different for each, and without dots, as Python has modules by them."""
     stems: dict[str, str] = {}
+    taken: set[str] = set()
     for host in hosts:
         plain = re.sub(r"[^A-Za-z0-9_-]", "_", host)
         tries = chain([plain], (f"{plain}-{number}" for number in count(2)))
-        stems[host] = next(one for one in tries if one not in stems.values())
+        stems[host] = next(one for one in tries if one not in taken)
+        taken.add(stems[host])
     return stems
 
 

@@ -13,6 +13,8 @@ from provisioner.cli.rollout import Board, plan_fleet, roll_out_fleet
 from provisioner.cli.session import Fleet, Session, open_session, retry_file
 from provisioner.config.strategy import Share, Strategy
 from provisioner.errors import UnreachableError
+from provisioner.model import Action, Step
+from provisioner.resources.netns import Netns
 from tests.unit.fleet.memory_host import MemoryHost, shall_have
 
 
@@ -161,6 +163,45 @@ def test_in_a_log_there_is_a_line_at_most_every_ten_seconds(capsys: Printed, mon
         board.tick()
     assert capsys.readouterr().err.splitlines() == ["batch 1/2   0/100 done, 2 running: web1, web2"] * 2
     assert board.waited_for() == "web[1:2]"
+
+
+def step(name: str) -> Step:
+    made = Netns(name=name)
+    return Step(Action.CREATE, made.address, after=made)
+
+
+def test_a_log_says_how_far_each_host_is(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    board = Board(1, 100)
+    for host in ("web1", "web2"):
+        board.host_begins(host)
+    watcher = board.watcher("web1", 40)
+    assert watcher is not None
+    watcher.step(step("blue"), 3)
+    clock[0] += 10
+    board.tick()
+    assert capsys.readouterr().err.splitlines() == ["0/100 done, 2 running: web1 3/40, web2"]
+
+
+def test_of_the_only_host_a_log_says_how_far_it_is_at_most_every_ten_seconds(
+    capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    board = Board(1, 1)
+    board.host_begins("web1")
+    watcher = board.watcher("web1", 40)
+    assert watcher is not None
+    for done in range(1, 26):
+        clock[0] += 1
+        watcher.step(step(f"t{done}"), done)
+    watcher.rolling_back(25)
+    assert capsys.readouterr().err.splitlines() == [
+        "web1   10/40   create netns/t10",
+        "web1   20/40   create netns/t20",
+        "web1   is put back   in 25 steps",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -168,18 +168,23 @@ def test_commands_run_side_by_side_and_each_has_its_own_answer() -> None:
     assert answers == {one: Output(0, one.encode(), b"\xff") for one in ("slow", *map(str, range(20)))}
 
 
+def waiting(target: AgentTarget, told: list[str]) -> threading.Thread:
+    """A thread that waits for a command, and is told that there will be no answer."""
+
+    def run() -> None:
+        with pytest.raises(UnreachableError) as caught:
+            target.run("slow")
+        told.append(str(caught.value))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
 def test_when_the_line_breaks_everybody_who_waits_is_told() -> None:
     told: list[str] = []
     with connected(Slow()) as (target, far):
-
-        def run() -> None:
-            with pytest.raises(UnreachableError) as caught:
-                target.run("slow")
-            told.append(str(caught.value))
-
-        threads = [threading.Thread(target=run) for _ in range(5)]
-        for one in threads:
-            one.start()
+        threads = [waiting(target, told) for _ in range(5)]
         time.sleep(0.2)
         far.shutdown(socket.SHUT_RDWR)
         for one in threads:
@@ -203,20 +208,13 @@ def test_hanging_up_waits_for_nobody() -> None:
     """As after Ctrl-C: a thread still waits for a host that hangs."""
     told: list[str] = []
     with connected(Slow()) as (target, _):
-
-        def run() -> None:
-            with pytest.raises(UnreachableError) as caught:
-                target.run("slow")
-            told.append(str(caught.value))
-
-        waiting = threading.Thread(target=run)
-        waiting.start()
+        waits = waiting(target, told)
         time.sleep(0.2)
         hanging_up = threading.Thread(target=target.close, daemon=True)
         hanging_up.start()
         hanging_up.join(5)
         assert not hanging_up.is_alive()
-        waiting.join(5)
+        waits.join(5)
     assert told == ["the agent on web1 has ended"]
 
 
